@@ -1,0 +1,150 @@
+//! The settings of a manager and the one place that refuses them.
+
+use crate::core::Settings;
+use crate::error::Error;
+use crate::event::Event;
+use crate::manager::TokenManager;
+use crate::policy::{Budget, Flights, Policy};
+use crate::source::TokenSource;
+use crate::store::redis::RedisStore;
+use crate::store::{Store, TokenName};
+use std::time::Duration;
+
+/// The settings of a [`TokenManager`], changed one by one and checked by [`build`](Builder::build).
+#[must_use]
+pub struct Builder {
+    name: String,
+    namespace: String,
+    group: Option<String>,
+    egress: String,
+    policy: Policy,
+    store: Option<Box<dyn Store>>,
+    source: Option<Box<dyn TokenSource>>,
+    observer: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+}
+
+impl Builder {
+    pub(crate) fn new(name: &str) -> Builder {
+        Builder {
+            name: name.to_owned(),
+            namespace: "tm".to_owned(),
+            group: None,
+            egress: "default".to_owned(),
+            policy: Policy::default(),
+            store: None,
+            source: None,
+            observer: None,
+        }
+    }
+
+    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]`, with the numbers of
+    /// [`RedisStore::open`]. One store is required; there is no default.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL cannot be read.
+    pub fn redis(self, url: &str) -> Result<Builder, Error> {
+        Ok(self.store(RedisStore::open(url).map_err(|error| Error::config(error.to_string()))?))
+    }
+
+    /// Keeps the token in this store; clones of one store may serve many managers. One store is required; there is no
+    /// default.
+    pub fn store(mut self, store: impl Store) -> Builder {
+        self.store = Some(Box::new(store));
+        self
+    }
+
+    /// Fetches tokens with this source, usually a closure `|attempt: &Attempt| …`. Required; there is no default.
+    pub fn source(mut self, source: impl TokenSource) -> Builder {
+        self.source = Some(Box::new(source));
+        self
+    }
+
+    /// Puts all keys below this word, so that several fleets can share one Redis. Defaults to `tm`.
+    pub fn namespace(mut self, namespace: &str) -> Builder {
+        self.namespace = namespace.to_owned();
+        self
+    }
+
+    /// Puts tokens of one issuer together: those of one group and egress share a budget, and a slot of a Redis Cluster.
+    /// Defaults to the token's name.
+    pub fn group(mut self, group: &str) -> Builder {
+        self.group = Some(group.to_owned());
+        self
+    }
+
+    /// Names the identity, usually the source IP address, for which the issuer counts requests; each has a budget of
+    /// its own. Defaults to `default`, one for the whole fleet.
+    pub fn egress(mut self, egress: &str) -> Builder {
+        self.egress = egress.to_owned();
+        self
+    }
+
+    /// Limits how often the fleet asks the issuer. Must be the same in every process. Defaults to 60 a minute, 10 at
+    /// once.
+    pub fn budget(mut self, budget: Budget) -> Builder {
+        self.policy.budget = budget;
+        self
+    }
+
+    /// Limits one call of the source; one that overruns it is abandoned. Defaults to 10 seconds.
+    pub fn fetch_limit(mut self, limit: Duration) -> Builder {
+        self.policy.fetch_limit = limit;
+        self
+    }
+
+    /// Sets how long a silent updater keeps its right to fetch: a killed one is replaced after that. Renewed each third
+    /// of it while the source runs. Defaults to 3 seconds; with [`Flights::OnCallersThread`], which cannot renew it, to
+    /// the fetch limit + 2 seconds.
+    pub fn lease(mut self, lease: Duration) -> Builder {
+        self.policy.lease = Some(lease);
+        self
+    }
+
+    /// Limits the wait of [`get`](TokenManager::get). Defaults to 15 seconds.
+    pub fn deadline(mut self, deadline: Duration) -> Builder {
+        self.policy.deadline = deadline;
+        self
+    }
+
+    /// Says on which thread flights run. Defaults to [`Flights::OwnThread`].
+    pub fn flights(mut self, flights: Flights) -> Builder {
+        self.policy.flights = flights;
+        self
+    }
+
+    /// Tells an observer what happens to the token, on the thread where it happens and with no lock held. It should not
+    /// block; its panic is caught. Defaults to none.
+    pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Builder {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Makes the manager; never talks to the store or the issuer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a setting is missing or absurd, or two contradict each other;
+    /// the message names them and the rule.
+    pub fn build(self) -> Result<TokenManager, Error> {
+        let group = self.group.unwrap_or_else(|| self.name.clone());
+        let words = [("name", &self.name), ("namespace", &self.namespace), ("group", &group), ("egress", &self.egress)];
+        for (setting, word) in words {
+            check_word(setting, word)?;
+        }
+        let store = self.store.ok_or_else(|| Error::config("no store is set; call redis(url) or store(…)"))?;
+        let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
+        self.policy.check(store.timeout()).map_err(Error::config)?;
+        let name = TokenName { namespace: self.namespace.into(), group: group.into(), name: self.name.into() };
+        let (egress, policy, observer) = (self.egress, self.policy, self.observer);
+        Ok(TokenManager::new(Settings { name, egress, policy, store, source, observer }))
+    }
+}
+
+/// Words become parts of keys: braces would move the key to another slot of a Redis Cluster.
+fn check_word(setting: &str, word: &str) -> Result<(), Error> {
+    let forbidden = |c: char| matches!(c, '{' | '}') || c.is_whitespace() || c.is_control();
+    if word.is_empty() || word.len() > 200 || word.contains(forbidden) {
+        let rule = "must be 1 to 200 bytes without braces, spaces and control characters";
+        return Err(Error::config(format!("{setting} is {word:?}; it {rule}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,181 @@
+//! One process's side of one token: what its flights, its source and its callers share.
+
+use crate::clock::{self, Moment};
+use crate::decide;
+use crate::error::{Error, ErrorKind};
+use crate::event::Event;
+use crate::flight::Flights;
+use crate::policy::{self, MOST_ABANDONED, Policy};
+use crate::slot::{Face, Slot};
+use crate::source::TokenSource;
+use crate::store::{Lease, Store, StoreError, Stored, TokenName};
+use crate::token::Token;
+use crossbeam::utils::CachePadded;
+use parking_lot::Mutex;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What a manager was built with; a forked child takes it over.
+pub struct Settings {
+    pub name: TokenName,
+    pub egress: String,
+    pub policy: Policy,
+    pub store: Box<dyn Store>,
+    pub source: Box<dyn TokenSource>,
+    pub observer: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+}
+
+/// How a flight ended: look at the slot again, or an error for everyone who waits.
+pub type Outcome = Result<(), Error>;
+
+/// The state of one process; a forked child makes its own.
+pub struct Core {
+    pub settings: Arc<Settings>,
+    pub owner: Arc<str>,
+    pub slot: Slot,
+    pub flights: Arc<Flights<Outcome>>,
+    pub counters: Counters,
+    seed: u64,
+    attempts: AtomicU64,
+    abandoned: AtomicUsize,
+    failure: Mutex<Option<(Moment, Error)>>,
+}
+
+#[derive(Default)]
+pub struct Counters {
+    pub flights: AtomicU64,
+    pub fetches: AtomicU64,
+    pub failures: AtomicU64,
+    pub adopted: AtomicU64,
+    pub waits: AtomicU64,
+    pub timeouts: AtomicU64,
+}
+
+impl Counters {
+    pub fn count(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Core {
+    pub fn new(settings: Arc<Settings>, face: Arc<CachePadded<Face>>) -> Arc<Core> {
+        let mut random = [0; 16];
+        if getrandom::fill(&mut random).is_err() {
+            // Without the system's randomness, time and pid still keep two processes apart.
+            random[..8].copy_from_slice(&clock::steady_micros().to_le_bytes());
+            random[8..12].copy_from_slice(&std::process::id().to_le_bytes());
+        }
+        let lost = Error::new(ErrorKind::Store, "the flight ended without an outcome");
+        Arc::new(Core {
+            settings,
+            owner: uuid::Builder::from_random_bytes(random).into_uuid().to_string().into(),
+            slot: Slot::new(face),
+            flights: Flights::new(Err(lost)),
+            counters: Counters::default(),
+            seed: u64::from_le_bytes(random[8..].try_into().expect("eight bytes")),
+            attempts: AtomicU64::new(0),
+            abandoned: AtomicUsize::new(0),
+            failure: Mutex::new(None),
+        })
+    }
+
+    /// Logs an event and tells the observer, whose panic is its own affair.
+    pub fn emit(&self, event: Event) {
+        log::log!(target: "token_manager", event.level(), "{}: {event}", self.settings.name);
+        if let Some(observer) = &self.settings.observer {
+            let _ = catch_unwind(AssertUnwindSafe(|| observer(&event)));
+        }
+    }
+
+    pub fn store_failed(&self, doing: &'static str, error: StoreError) -> Error {
+        self.emit(Event::StoreFailed { doing });
+        log::warn!(target: "token_manager", "{}: {error}", self.settings.name);
+        Error::store(error)
+    }
+
+    /// Returns the number of a new flight of this process.
+    pub fn next_attempt(&self) -> u64 {
+        self.attempts.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns a number from 0 to 1 that is the same each time for the same `of`, and another in another process.
+    pub fn fraction(&self, of: u64) -> f64 {
+        policy::fraction(self.seed ^ of)
+    }
+
+    /// Takes a token into use, of which so much was left at `asked_at`, unless this process has had or rejected a newer one.
+    pub fn adopt(&self, stored: Stored, asked_at: Moment) {
+        let Stored { generation, value, left, life, doubted } = stored;
+        let (refresh_at, expires_at) = decide::times(asked_at, left, life, doubted, self.fraction(generation));
+        let token = Token::new(value, generation, refresh_at, expires_at);
+        if self.slot.adopt(token) {
+            Counters::count(&self.counters.adopted);
+            self.emit(Event::Adopted { generation, doubted });
+        }
+    }
+
+    /// Remembers what a flight's outcome means for the callers to come.
+    pub fn note(&self, outcome: &Outcome) {
+        let now = Moment::now();
+        let (pause, failure) = match outcome {
+            Ok(()) => (Duration::ZERO, None),
+            Err(error) => {
+                let until = now.after(decide::remembered(error));
+                (decide::refresh_pause(error), Some((until, error.clone())))
+            }
+        };
+        self.slot.postpone(Some(now.after(pause)));
+        *self.failure.lock() = failure;
+    }
+
+    /// Returns the last failure while it is remembered.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().as_ref().filter(|(until, _)| !Moment::now().reached(*until)).map(|(_, error)| error.clone())
+    }
+
+    /// Returns whether too many sources never returned.
+    pub fn stuck(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) >= MOST_ABANDONED
+    }
+
+    pub fn abandon(&self, lease: &Lease) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+        self.emit(Event::Abandoned { generation: lease.generation });
+    }
+
+    pub fn returned(&self) {
+        self.abandoned.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn abandoned(&self) -> usize {
+        self.abandoned.load(Ordering::Relaxed)
+    }
+}
+
+thread_local! {
+    /// The processes' sides on whose behalf this thread runs code of others, innermost last.
+    static ABOARD: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Marks the thread as running a flight, so that waiting for that flight on it is an error and not a deadlock.
+pub struct Aboard;
+
+impl Aboard {
+    pub fn board(core: &Core) -> Aboard {
+        ABOARD.with_borrow_mut(|aboard| aboard.push(core.owner.clone()));
+        Aboard
+    }
+
+    pub fn is(core: &Core) -> bool {
+        ABOARD.with_borrow(|aboard| aboard.contains(&core.owner))
+    }
+}
+
+impl Drop for Aboard {
+    fn drop(&mut self) {
+        ABOARD.with_borrow_mut(Vec::pop);
+    }
+}

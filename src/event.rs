@@ -1,0 +1,79 @@
+//! What an observer is told, and what the log says: the decisions of the library, never a secret.
+
+use crate::error::FailureClass;
+use log::Level;
+use std::fmt;
+use std::time::Duration;
+
+/// Something that happened to a token in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// This process is the updater now and asks the issuer.
+    Granted { generation: u64, owner: String },
+    /// The issuer answered with a token.
+    Fetched { generation: u64, took: Duration, lifetime: Duration },
+    /// The token is in the store; `late` if the lease had been lost before.
+    Committed { generation: u64, late: bool },
+    /// This process uses this token from now on; `doubted` if it is to be refreshed at once.
+    Adopted { generation: u64, doubted: bool },
+    /// Another process is the updater; this one waits for it.
+    Waiting { lease_left: Duration },
+    /// The source failed in this process.
+    Failed { class: FailureClass, retry_after: Duration },
+    /// The lease could not be renewed or was lost while the source ran.
+    LeaseLost { generation: u64 },
+    /// The source overran its limit and was left to itself.
+    Abandoned { generation: u64 },
+    /// The token took more than half of its life to fetch; its time is counted from its receipt.
+    Slow { generation: u64, took: Duration, lifetime: Duration },
+    /// The budget forbids asking the issuer now.
+    Limited { retry_after: Duration },
+    /// Every generation up to this one was rejected.
+    Invalidated { generation: u64 },
+    /// The store could not be asked.
+    StoreFailed { doing: &'static str },
+}
+
+impl Event {
+    /// Returns at which level the event is logged.
+    pub(crate) fn level(&self) -> Level {
+        match self {
+            Event::Failed { .. } | Event::LeaseLost { .. } | Event::Abandoned { .. } | Event::Slow { .. } => {
+                Level::Warn
+            }
+            Event::StoreFailed { .. } | Event::Limited { .. } | Event::Committed { late: true, .. } => Level::Warn,
+            Event::Granted { .. } | Event::Fetched { .. } | Event::Committed { .. } => Level::Info,
+            Event::Adopted { .. } | Event::Waiting { .. } | Event::Invalidated { .. } => Level::Debug,
+        }
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Granted { generation, owner } => write!(f, "{owner} is updating the token, generation {generation}"),
+            Event::Fetched { generation, took, lifetime } => {
+                write!(f, "fetched generation {generation} in {took:.1?}, it lives {lifetime:.1?}")
+            }
+            Event::Committed { generation, late: false } => write!(f, "committed generation {generation}"),
+            Event::Committed { generation, late: true } => {
+                write!(f, "committed generation {generation} late: the lease was lost, the token is doubted")
+            }
+            Event::Adopted { generation, doubted: false } => write!(f, "adopted generation {generation}"),
+            Event::Adopted { generation, doubted: true } => write!(f, "adopted generation {generation}, doubted"),
+            Event::Waiting { lease_left } => write!(f, "waiting for the updater, its lease has {lease_left:.1?} left"),
+            Event::Failed { class, retry_after } => {
+                write!(f, "token source failed ({class}), the fleet pauses for {retry_after:.1?}")
+            }
+            Event::LeaseLost { generation } => write!(f, "lost the lease while fetching generation {generation}"),
+            Event::Abandoned { generation } => write!(f, "abandoned the source fetching generation {generation}"),
+            Event::Slow { generation, took, lifetime } => {
+                write!(f, "generation {generation} took {took:.1?} of its life of {lifetime:.1?} to fetch")
+            }
+            Event::Limited { retry_after } => write!(f, "the budget forbids a fetch for {retry_after:.1?}"),
+            Event::Invalidated { generation } => write!(f, "generation {generation} was rejected"),
+            Event::StoreFailed { doing } => write!(f, "token store failed to {doing}"),
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Runs the source, on a thread of its own while the lease is renewed here, and lets go of one that overruns its limit.
+
+use crate::clock::{self, Moment};
+use crate::core::{Aboard, Core, Counters};
+use crate::event::Event;
+use crate::policy::Flights;
+use crate::refresh;
+use crate::source::{Attempt, FetchError, Fetched};
+use crate::store::Lease;
+use crate::token::Secret;
+use crossbeam::channel::{RecvTimeoutError, SendError, bounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::Instant;
+
+/// What a source got, and the moment before it asked.
+pub struct Brought {
+    pub fetched: Fetched,
+    pub asked_at: Moment,
+}
+
+/// Runs the source once and returns what it brought within the fetch limit.
+pub fn run(
+    core: &Arc<Core>,
+    lease: &Lease,
+    carry: Option<Secret>,
+    flights: Flights,
+    patience: Option<Instant>,
+) -> Result<Brought, FetchError> {
+    Counters::count(&core.counters.fetches);
+    let limit = clock::deadline(core.settings.policy.fetch_limit);
+    if flights == Flights::OnCallersThread {
+        return ask(core, lease, carry, patience.map_or(limit, |patience| limit.min(patience)));
+    }
+    // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
+    let (give, take) = bounded(0);
+    let source = {
+        let (core, lease, carry) = (core.clone(), lease.clone(), carry.clone());
+        move || {
+            let brought = ask(&core, &lease, carry, limit);
+            if let Err(SendError(late)) = give.send(brought) {
+                if let Ok(brought) = late {
+                    refresh::commit(&core, &lease, brought);
+                }
+                core.returned();
+            }
+        }
+    };
+    let policy = &core.settings.policy;
+    if thread::Builder::new().name("tkm-source".into()).spawn(source).is_err() {
+        // No thread to be had: fetch on this one, under a lease that needs no renewal.
+        renew(core, lease, policy.inline_lease());
+        return ask(core, lease, carry, limit);
+    }
+    let every = policy.renewed_lease() / 3;
+    loop {
+        match take.recv_deadline(limit.min(clock::deadline(every))) {
+            Ok(brought) => return brought,
+            Err(RecvTimeoutError::Timeout) if clock::left(limit).is_zero() => {
+                core.abandon(lease);
+                return Err(FetchError::unknown_outcome("the token source overran its limit"));
+            }
+            Err(RecvTimeoutError::Timeout) => renew(core, lease, policy.renewed_lease()),
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(FetchError::unknown_outcome("the thread of the token source ended without an answer"));
+            }
+        }
+    }
+}
+
+/// Runs the source on this thread and refuses what cannot be used.
+fn ask(core: &Core, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> Result<Brought, FetchError> {
+    let _aboard = Aboard::board(core);
+    let attempt = Attempt { owner: lease.owner.clone(), generation: lease.generation, carry, deadline };
+    let asked_at = Moment::now();
+    // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
+    let fetched = catch_unwind(AssertUnwindSafe(|| core.settings.source.fetch(&attempt)))
+        .unwrap_or_else(|_| Err(FetchError::unknown_outcome("the token source panicked")))?;
+    match fetched.fault() {
+        None => Ok(Brought { fetched, asked_at }),
+        Some(fault) => Err(FetchError::unknown_outcome(fault)),
+    }
+}
+
+fn renew(core: &Core, lease: &Lease, length: std::time::Duration) {
+    match core.settings.store.renew(&core.settings.name, lease, length) {
+        Ok(true) => {}
+        Ok(false) => core.emit(Event::LeaseLost { generation: lease.generation }),
+        // The next renewal may succeed in time; if none does, the commit is late and says so.
+        Err(error) => drop(core.store_failed("renew the lease", error)),
+    }
+}

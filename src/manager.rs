@@ -1,0 +1,251 @@
+//! The blocking shell: what a caller does to get a token, and the rest of the public face.
+
+use crate::builder::Builder;
+use crate::clock;
+use crate::core::{Aboard, Core, Counters, Outcome, Settings};
+use crate::decide::{self, AtHand};
+use crate::error::Error;
+use crate::event::Event;
+use crate::flight::Joined;
+use crate::fork::PerProcess;
+use crate::fresh::{self, FreshGuard};
+use crate::policy::Flights;
+use crate::refresh;
+use crate::slot::Face;
+use crate::store::Inspection;
+use crate::token::Token;
+use crossbeam::utils::CachePadded;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Hands out the fleet's token. Clones share everything; any thread may use any clone.
+#[derive(Clone)]
+pub struct TokenManager(Arc<Shared>);
+
+struct Shared {
+    face: Arc<CachePadded<Face>>,
+    settings: Arc<Settings>,
+    core: PerProcess<Arc<Core>>,
+}
+
+/// The API's answer to a call made with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<T> {
+    /// The API took the token, whatever else it answered.
+    Accepted(T),
+    /// The API refused the token (HTTP 401).
+    Rejected(T),
+}
+
+/// What this process has done so far. Hits are not counted: counting them would cost more than they do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Flights started.
+    pub flights: u64,
+    /// Calls of the source.
+    pub fetches: u64,
+    /// Calls of the source that failed.
+    pub failures: u64,
+    /// Tokens taken into use, fetched here or elsewhere.
+    pub adopted: u64,
+    /// Callers that had to wait.
+    pub waits: u64,
+    /// Callers whose deadline passed.
+    pub timeouts: u64,
+    /// Sources that overran their limit and are still running.
+    pub abandoned: u64,
+}
+
+impl TokenManager {
+    /// Starts the settings of a manager for the token of this name, the same in every process of the fleet.
+    pub fn builder(name: &str) -> Builder {
+        Builder::new(name)
+    }
+
+    pub(crate) fn new(settings: Settings) -> TokenManager {
+        let (face, settings) = (Face::new(), Arc::new(settings));
+        let core = PerProcess::new(Core::new(settings.clone(), face.clone()));
+        TokenManager(Arc::new(Shared { face, settings, core }))
+    }
+
+    /// Returns a token that is valid now, waiting for one no longer than the deadline of the settings (15 seconds by
+    /// default).
+    ///
+    /// # Errors
+    /// As [`get_within`](TokenManager::get_within).
+    pub fn get(&self) -> Result<Token, Error> {
+        match self.0.face.hit() {
+            Some(token) => Ok(token),
+            None => self.get_slowly(self.0.settings.policy.deadline),
+        }
+    }
+
+    /// Returns a token that is valid now, waiting for one no longer than this. With zero it never blocks: it returns
+    /// the token at hand or an error, and has one fetched for later calls.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline passes;
+    /// [`Source`](crate::ErrorKind::Source), [`Store`](crate::ErrorKind::Store) or
+    /// [`Limited`](crate::ErrorKind::Limited) when no token can be had and none is valid;
+    /// [`Reentrant`](crate::ErrorKind::Reentrant) when called by the manager's own source.
+    pub fn get_within(&self, within: Duration) -> Result<Token, Error> {
+        match self.0.face.hit() {
+            Some(token) => Ok(token),
+            None => self.get_slowly(within),
+        }
+    }
+
+    #[cold]
+    fn get_slowly(&self, within: Duration) -> Result<Token, Error> {
+        let core = self.core();
+        match core.slot.look() {
+            Some((token, AtHand::Due)) => {
+                refresh_due(core, within);
+                // A refresh on this very thread may have brought a newer one.
+                Ok(core.slot.look().map_or(token, |(newer, _)| newer))
+            }
+            Some((token, _)) => Ok(token),
+            None => wait_for_token(core, clock::deadline(within)),
+        }
+    }
+
+    /// Tells the fleet that the API refused this token; a newer one stays. Blocks for one exchange with the store at
+    /// most, and only for the first thread of the process that rejects this generation.
+    pub fn invalidate(&self, token: &Token) {
+        let core = self.core();
+        let generation = token.generation();
+        if !core.slot.reject(generation) {
+            return;
+        }
+        core.emit(Event::Invalidated { generation });
+        if let Err(error) = core.settings.store.invalidate(&core.settings.name, generation) {
+            // This process asks for a newer one all the same; the others find out by themselves.
+            drop(core.store_failed("invalidate", error));
+        }
+    }
+
+    /// Calls an API with the token; if the API refuses it, invalidates it and calls once more with a new one.
+    ///
+    /// # Errors
+    /// As [`get`](TokenManager::get), for the first token and for the second.
+    pub fn with_token<T>(&self, mut call: impl FnMut(&Token) -> Verdict<T>) -> Result<T, Error> {
+        let token = self.get()?;
+        if let Verdict::Accepted(answer) = call(&token) {
+            return Ok(answer);
+        }
+        self.invalidate(&token);
+        match call(&self.get()?) {
+            Verdict::Accepted(answer) | Verdict::Rejected(answer) => Ok(answer),
+        }
+    }
+
+    /// Starts a thread that keeps this process's token fresh until the guard is dropped: it takes over a token as soon
+    /// as any process commits it, and refreshes an idle process's token before it expires. After a fork the child has
+    /// to call it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
+    pub fn keep_fresh(&self) -> Result<FreshGuard, Error> {
+        fresh::keep(self.core().clone())
+    }
+
+    /// Returns what this process has done so far.
+    pub fn stats(&self) -> Stats {
+        let core = self.core();
+        let Counters { flights, fetches, failures, adopted, waits, timeouts } = &core.counters;
+        let [flights, fetches, failures, adopted, waits, timeouts] =
+            [flights, fetches, failures, adopted, waits, timeouts].map(|counter| counter.load(Ordering::Relaxed));
+        Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned: core.abandoned() as u64 }
+    }
+
+    /// Returns what the store knows of the token, in one exchange that changes nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be asked.
+    pub fn inspect(&self) -> Result<Inspection, Error> {
+        let Settings { store, name, egress, .. } = &*self.0.settings;
+        store.inspect(name, egress).map_err(Error::store)
+    }
+
+    /// Returns this process's name in the store: a UUID, another one after a fork.
+    pub fn owner(&self) -> String {
+        self.core().owner.to_string()
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        let Shared { face, settings, core } = &*self.0;
+        core.get(|| Core::new(settings.clone(), face.clone()))
+    }
+}
+
+impl fmt::Debug for TokenManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenManager").field("name", &self.0.settings.name.to_string()).finish_non_exhaustive()
+    }
+}
+
+/// Has a due token refreshed; nobody waits, except for the caller who must fly himself.
+fn refresh_due(core: &Arc<Core>, within: Duration) {
+    let inline = core.settings.policy.flights == Flights::OnCallersThread;
+    if Aboard::is(core) || (inline && within.is_zero()) {
+        return;
+    }
+    let patience = if inline { clock::deadline(within) } else { refresh::unhurried(core) };
+    if let Joined::Lead(leader) = core.flights.join(patience) {
+        refresh::start(core, leader);
+    }
+}
+
+/// Joins the flight, or starts it, until there is a valid token or the deadline has passed.
+fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
+    Counters::count(&core.counters.waits);
+    loop {
+        if Aboard::is(core) {
+            return Err(Error::reentrant());
+        }
+        if let Some((token, _)) = core.slot.look() {
+            return Ok(token);
+        }
+        let failed = match core.failure() {
+            Some(error) => Some(error),
+            None => fly_or_follow(core, deadline)?.err(),
+        };
+        if let Some(error) = failed {
+            match decide::after_failure(&error, clock::left(deadline)) {
+                decide::Verdict::GiveUp => return Err(error),
+                decide::Verdict::Rest(pause) => core.flights.rest(clock::deadline(pause)),
+            }
+        }
+        if clock::left(deadline).is_zero() && core.slot.look().is_none() {
+            return Err(timed_out(core));
+        }
+    }
+}
+
+fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> {
+    let never_blocks = clock::left(deadline).is_zero();
+    if never_blocks && core.settings.policy.flights == Flights::OnCallersThread {
+        return Err(timed_out(core));
+    }
+    let number = match core.flights.join(deadline) {
+        Joined::Follow(number) => number,
+        Joined::Lead(leader) => {
+            let number = leader.number();
+            // A flight may have landed between the look at the slot and the join.
+            match core.slot.look() {
+                Some(_) => leader.land(Ok(())),
+                None => refresh::start(core, leader),
+            }
+            number
+        }
+    };
+    core.flights.wait(number, deadline).ok_or_else(|| timed_out(core))
+}
+
+fn timed_out(core: &Core) -> Error {
+    Counters::count(&core.counters.timeouts);
+    Error::timeout()
+}

@@ -1,0 +1,162 @@
+//! Every number, its default, and the rules between the numbers. Pure: no clock, no lock, no store.
+
+use std::time::Duration;
+
+/// The shortest life of a token that can be used.
+pub const SHORTEST_LIFE: Duration = Duration::from_millis(1);
+/// The longest life of a token that is believed: ten years.
+pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// The longest pause that an issuer's Retry-After can impose.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// The first cool-down after a failure; it doubles with each further one.
+pub const FIRST_COOL_DOWN: Duration = Duration::from_secs(1);
+/// The longest cool-down that doubling leads to, and the first one after a rejected credential.
+pub const LONGEST_COOL_DOWN: Duration = Duration::from_secs(60);
+/// How long a failure is remembered in the process, so that callers without a token do not each ask the store.
+pub const FAILURE_MEMORY: Duration = Duration::from_secs(1);
+/// The pause before the next refresh of a due token when the store failed.
+pub const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// The longest wait for an event of the store: events can be lost, the timer cannot.
+pub const SAFETY_POLL: Duration = Duration::from_secs(1);
+/// How often a waiter polls when it cannot subscribe: the first pause and the one that doubling ends at.
+pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
+pub const AFTER_LEASE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+/// How often `keep_fresh` checks that the store still has the token, within these limits: a tenth of the token's life.
+pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How soon the thread of a dropped `keep_fresh` guard ends at the latest.
+pub const GUARD_SLICE: Duration = Duration::from_millis(100);
+/// How many sources may be abandoned and still running before no further one is started.
+pub const MOST_ABANDONED: usize = 2;
+/// What an inline flight's lease has beyond the fetch limit.
+pub const INLINE_GRACE: Duration = Duration::from_secs(2);
+
+/// How often the fleet may ask the issuer: so many requests a minute, and so many at once after a pause. Kept by the
+/// Generic Cell Rate Algorithm (ITU-T I.371), so any span of t minutes sees at most `burst + t × per_minute` fetches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    per_minute: u32,
+    burst: u32,
+}
+
+impl Budget {
+    /// Allows `count` fetches a minute, 1 to 60,000. The burst defaults to 10, or to `count` where that is less.
+    pub fn per_minute(count: u32) -> Budget {
+        Budget { per_minute: count, burst: count.min(10) }
+    }
+
+    /// Allows `count` fetches at once, 1 to 60,000, after a pause long enough.
+    pub fn burst(self, count: u32) -> Budget {
+        Budget { burst: count, ..self }
+    }
+
+    /// Returns the time that one fetch uses up, in microseconds.
+    pub(crate) fn emission_micros(self) -> u64 {
+        60_000_000 / u64::from(self.per_minute.max(1))
+    }
+
+    pub(crate) fn burst_size(self) -> u32 {
+        self.burst
+    }
+}
+
+impl Default for Budget {
+    /// 60 fetches a minute, 10 at once.
+    fn default() -> Budget {
+        Budget::per_minute(60)
+    }
+}
+
+/// On which thread a flight runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Flights {
+    /// On a short-lived thread of its own, with the source on a second one: no caller's deadline is the flight's,
+    /// nobody blocks while the token is due, and the lease is renewed while a slow issuer takes its time.
+    #[default]
+    OwnThread,
+    /// On the thread of the caller that found the token due or gone, for hosts that forbid foreign threads. That
+    /// caller waits for its own fetch; its deadline holds as far as the source honours
+    /// [`Attempt::remaining`](crate::Attempt::remaining) and the store its timeouts.
+    OnCallersThread,
+}
+
+/// The settings of one manager.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub fetch_limit: Duration,
+    pub lease: Option<Duration>,
+    pub deadline: Duration,
+    pub budget: Budget,
+    pub flights: Flights,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            fetch_limit: Duration::from_secs(10),
+            lease: None,
+            deadline: Duration::from_secs(15),
+            budget: Budget::default(),
+            flights: Flights::OwnThread,
+        }
+    }
+}
+
+impl Policy {
+    /// Returns the lease of a flight that renews it.
+    pub fn renewed_lease(&self) -> Duration {
+        self.lease.unwrap_or(Duration::from_secs(3))
+    }
+
+    /// Returns the lease of a flight that cannot renew it, because it runs the source itself.
+    pub fn inline_lease(&self) -> Duration {
+        let needed = self.fetch_limit + INLINE_GRACE;
+        self.lease.map_or(needed, |lease| lease.max(needed))
+    }
+
+    /// Checks the rules between the numbers; the error names the settings and the rule.
+    pub fn check(&self, store_timeout: Duration) -> Result<(), String> {
+        const LONGEST: Duration = Duration::from_secs(3600);
+        let lengths =
+            [("fetch_limit", Some(self.fetch_limit)), ("lease", self.lease), ("deadline", Some(self.deadline))];
+        for (setting, length) in lengths {
+            if length.is_some_and(|length| length < Duration::from_millis(1) || length > LONGEST) {
+                return Err(format!(
+                    "{setting} is {:?}; it must be between 1 ms and 1 hour",
+                    length.unwrap_or_default()
+                ));
+            }
+        }
+        for (setting, count) in [("budget.per_minute", self.budget.per_minute), ("budget.burst", self.budget.burst)] {
+            if !(1..=60_000).contains(&count) {
+                return Err(format!("{setting} is {count}; it must be between 1 and 60,000"));
+            }
+        }
+        match (self.flights, self.lease) {
+            (Flights::OwnThread, _) if self.renewed_lease() < 3 * store_timeout => Err(format!(
+                "lease is {:?} and the store's timeout is {store_timeout:?}; the lease must be at least three times the \
+                 store's timeout, or a slow store costs the updater its lease",
+                self.renewed_lease()
+            )),
+            (Flights::OnCallersThread, Some(lease)) if lease <= self.fetch_limit + 2 * store_timeout => Err(format!(
+                "lease is {lease:?} and fetch_limit is {:?}; with flights on the caller's thread nobody renews the lease, \
+                 so it must be longer than fetch_limit + 2 × the store's timeout of {store_timeout:?}",
+                self.fetch_limit
+            )),
+            (Flights::OnCallersThread, None) if INLINE_GRACE <= 2 * store_timeout => Err(format!(
+                "the store's timeout is {store_timeout:?}; with flights on the caller's thread set a lease longer than \
+                 fetch_limit + 2 × the store's timeout"
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Spreads `seed` evenly over 0.0 to 1.0 (SplitMix64): the same seed always gives the same fraction.
+pub fn fraction(seed: u64) -> f64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}

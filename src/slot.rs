@@ -1,0 +1,167 @@
+//! The token at hand, read without writing a cache line that another thread uses: each thread keeps its own clone, under
+//! a reference count of its own, and compares one number that only an adoption or a rejection changes.
+
+use crate::clock::Moment;
+use crate::decide::{self, AtHand};
+use crate::token::Token;
+use crossbeam::utils::CachePadded;
+use parking_lot::RwLock;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// In how many places a thread keeps tokens; managers that share a place take turns in it.
+const PLACES: usize = 64;
+
+thread_local! {
+    static OWN: RefCell<Vec<Option<Own>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread's clone of a token, and the version of the slot it was taken from.
+struct Own {
+    version: u64,
+    token: Token,
+}
+
+/// What a hit reads: one line, written only when the token changes or a flight starts or ends.
+pub struct Face {
+    /// Changes with the token, and is never the same in two slots; 0 while there is no token.
+    version: AtomicU64,
+    /// When the next refresh may start, in nanoseconds of the monotonic clock.
+    not_before: AtomicU64,
+    place: usize,
+}
+
+impl Face {
+    pub fn new() -> Arc<CachePadded<Face>> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let place = MADE.fetch_add(1, Ordering::Relaxed) % PLACES;
+        Arc::new(CachePadded::new(Face { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place }))
+    }
+
+    /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
+    #[inline]
+    pub fn hit(&self) -> Option<Token> {
+        let version = self.version.load(Ordering::Acquire);
+        OWN.try_with(|own| {
+            let own = own.borrow();
+            let own = own.get(self.place)?.as_ref().filter(|own| own.version == version)?;
+            match self.at_hand(Moment::now(), &own.token) {
+                AtHand::Fresh => Some(own.token.clone()),
+                AtHand::Due | AtHand::Gone => None,
+            }
+        })
+        .ok()
+        .flatten()
+    }
+
+    #[inline]
+    fn at_hand(&self, now: Moment, token: &Token) -> AtHand {
+        decide::at_hand(now, token.refresh_at(), token.expires_at(), self.not_before.load(Ordering::Relaxed))
+    }
+
+    /// Keeps a clone for the calling thread's next hits.
+    fn keep(&self, version: u64, token: &Token) {
+        // A thread that is ending has no place any more, and needs none.
+        let _ = OWN.try_with(|own| {
+            let mut own = own.borrow_mut();
+            if own.len() <= self.place {
+                own.resize_with(self.place + 1, || None);
+            }
+            own[self.place] = Some(Own { version, token: token.unshared() });
+        });
+    }
+}
+
+/// The process's token and what it knows of generations.
+pub struct Slot {
+    face: Arc<CachePadded<Face>>,
+    held: RwLock<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    token: Option<Token>,
+    /// The highest generation that this process has had.
+    seen: u64,
+    /// The highest generation that this process has rejected.
+    void: u64,
+}
+
+impl Slot {
+    /// Makes an empty slot behind a face, which a forked child takes over from its parent.
+    pub fn new(face: Arc<CachePadded<Face>>) -> Slot {
+        face.version.store(0, Ordering::Release);
+        face.not_before.store(0, Ordering::Relaxed);
+        Slot { face, held: RwLock::default() }
+    }
+
+    /// Returns the token that may be served now, and whether it is due.
+    pub fn look(&self) -> Option<(Token, AtHand)> {
+        let held = self.held.read();
+        let token = held.token.as_ref()?;
+        let at_hand = self.face.at_hand(Moment::now(), token);
+        if at_hand == AtHand::Gone {
+            return None;
+        }
+        // Under the lock the version and the token belong together.
+        self.face.keep(self.face.version.load(Ordering::Acquire), token);
+        Some((token.clone(), at_hand))
+    }
+
+    /// Takes a token into use unless it is void or older than one this process has had; returns whether it did.
+    pub fn adopt(&self, token: Token) -> bool {
+        let mut held = self.held.write();
+        if token.generation() <= held.void || token.generation() < held.seen {
+            return false;
+        }
+        held.seen = token.generation();
+        held.token = Some(token);
+        self.publish(&held);
+        true
+    }
+
+    /// Rejects every generation up to this one; false if it was rejected before.
+    pub fn reject(&self, generation: u64) -> bool {
+        let mut held = self.held.write();
+        if generation <= held.void {
+            return false;
+        }
+        held.void = generation;
+        held.token.take_if(|token| token.generation() <= generation);
+        self.publish(&held);
+        true
+    }
+
+    /// Makes the token due at once if its generation is doubted.
+    pub fn doubt(&self, generation: u64) {
+        let mut held = self.held.write();
+        let Some(token) = held.token.as_mut().filter(|token| token.generation() <= generation) else { return };
+        *token = token.due_from(Moment::now());
+        self.publish(&held);
+    }
+
+    /// Returns which generations are no answer to the next claim.
+    pub fn newer_than(&self) -> u64 {
+        let held = self.held.read();
+        let usable = held.token.as_ref().filter(|token| !Moment::now().reached(token.expires_at()));
+        decide::newer_than(usable.map(Token::generation), held.seen, held.void)
+    }
+
+    /// Returns the highest generation that this process has had.
+    pub fn seen(&self) -> u64 {
+        self.held.read().seen
+    }
+
+    /// Lets no refresh start before then; `None` for as long as a flight is running.
+    pub fn postpone(&self, until: Option<Moment>) {
+        self.face.not_before.store(until.map_or(u64::MAX, |until| until.mono), Ordering::Relaxed);
+    }
+
+    /// Gives the present state a version of its own; the caller holds the write lock.
+    fn publish(&self, held: &Held) {
+        static VERSIONS: AtomicU64 = AtomicU64::new(1);
+        let version = if held.token.is_some() { VERSIONS.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        self.face.version.store(version, Ordering::Release);
+    }
+}

@@ -1,0 +1,150 @@
+//! The seam to the issuer: the user's code that gets a token, what it is told and what it answers.
+
+use crate::error::{Cause, FailureClass};
+use crate::token::Secret;
+use crate::{clock, policy};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Gets a token from the issuer. Closures `Fn(&Attempt) -> Result<Fetched, FetchError>` implement it.
+pub trait TokenSource: Send + Sync + 'static {
+    /// Asks the issuer for a new token.
+    ///
+    /// Called by the one process of the fleet that won the right to ask, on a short-lived thread of its own (on the
+    /// caller's thread with [`Flights::OnCallersThread`](crate::Flights)), never twice at a time in one manager unless
+    /// an earlier call was abandoned. It may block, and should give up within [`Attempt::remaining`]. A panic is
+    /// reported to all waiters as an error. No lock is held meanwhile.
+    ///
+    /// # Errors
+    /// A [`FetchError`] says what is known of the issuer's answer; its class decides the cool-down.
+    fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError>;
+}
+
+impl<F> TokenSource for F
+where
+    F: Fn(&Attempt) -> Result<Fetched, FetchError> + Send + Sync + 'static,
+{
+    fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError> {
+        self(attempt)
+    }
+}
+
+/// What a source is told about the fetch it is to make.
+#[derive(Debug)]
+pub struct Attempt {
+    pub(crate) owner: Arc<str>,
+    pub(crate) generation: u64,
+    pub(crate) carry: Option<Secret>,
+    pub(crate) deadline: Instant,
+}
+
+impl Attempt {
+    /// Returns the time left until the call is abandoned; use it as the limit of the request.
+    pub fn remaining(&self) -> Duration {
+        clock::left(self.deadline)
+    }
+
+    /// Returns what the last successful fetch of the fleet handed to its successor, such as a rotating refresh token.
+    pub fn carry(&self) -> Option<&str> {
+        self.carry.as_ref().map(Secret::reveal)
+    }
+
+    /// Returns the generation that the new token will have.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Returns the updater's name: the UUID of this process.
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+}
+
+/// What a source got from the issuer.
+#[derive(Debug)]
+pub struct Fetched {
+    pub(crate) secret: Secret,
+    pub(crate) lifetime: Duration,
+    pub(crate) carry: Option<Secret>,
+    pub(crate) carry_lifetime: Option<Duration>,
+}
+
+impl Fetched {
+    /// Takes the secret and how long the issuer says it lives, counted from the moment the request was sent.
+    ///
+    /// An empty secret, a lifetime below one millisecond or above ten years is reported to the callers as an error.
+    pub fn new(secret: impl Into<String>, lifetime: Duration) -> Fetched {
+        Fetched { secret: Secret::new(secret), lifetime, carry: None, carry_lifetime: None }
+    }
+
+    /// Hands a secret to the source's next call, in whichever process that is. Defaults to leaving the last one.
+    pub fn carry(mut self, secret: impl Into<String>) -> Fetched {
+        self.carry = Some(Secret::new(secret));
+        self
+    }
+
+    /// Lets the carried secret expire. Defaults to never.
+    pub fn carry_lifetime(mut self, lifetime: Duration) -> Fetched {
+        self.carry_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Returns what is wrong with the issuer's answer, if anything.
+    pub(crate) fn fault(&self) -> Option<String> {
+        if self.secret.reveal().is_empty() {
+            return Some("the issuer returned an empty token".into());
+        }
+        if !(policy::SHORTEST_LIFE..=policy::LONGEST_LIFE).contains(&self.lifetime) {
+            let lifetime = self.lifetime;
+            return Some(format!(
+                "the issuer returned a token with a life of {lifetime:?}; 1 ms to 10 years can be used"
+            ));
+        }
+        None
+    }
+}
+
+/// Why a source brought no token.
+#[derive(Debug)]
+pub struct FetchError {
+    pub(crate) class: FailureClass,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) cause: Cause,
+}
+
+impl FetchError {
+    /// The issuer was asked too often (HTTP 429), with its Retry-After if it sent one (RFC 9110 §10.2.3). Pauses the
+    /// fleet that long, one hour at most.
+    pub fn throttled(retry_after: Option<Duration>) -> FetchError {
+        FetchError { class: FailureClass::Throttled, retry_after, cause: "the issuer was asked too often".into() }
+    }
+
+    /// The issuer granted nothing: it could not be reached, or it said that it is out of order.
+    pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
+        FetchError { class: FailureClass::Unavailable, retry_after: None, cause: cause.into() }
+    }
+
+    /// The issuer refused the credentials. Pauses the fleet for a minute.
+    pub fn rejected(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
+        FetchError { class: FailureClass::Rejected, retry_after: None, cause: cause.into() }
+    }
+
+    /// The request was sent and no usable answer came: a token may have been granted, and an issuer that revokes on
+    /// issue may have killed the last one. Every token granted so far becomes doubted.
+    pub fn unknown_outcome(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
+        FetchError { class: FailureClass::UnknownOutcome, retry_after: None, cause: cause.into() }
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.class.as_str())
+    }
+}
+
+impl std::error::Error for FetchError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.cause)
+    }
+}

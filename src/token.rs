@@ -1,0 +1,95 @@
+//! The token that callers hold, and the secret inside it. A secret is shown by one method alone, never by Debug.
+
+use crate::clock::Moment;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A secret text, shared and never printed.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a text that must not be printed.
+    pub fn new(text: impl Into<String>) -> Secret {
+        Secret(text.into().into())
+    }
+
+    /// Returns the text. For implementors of [`Store`](crate::Store); everyone else has [`Token::secret`].
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// One grant of the issuer: a secret, its generation and its time.
+///
+/// Cloning shares the secret. The token stays readable after it has expired; [`expires_in`](Token::expires_in) tells.
+#[derive(Clone)]
+pub struct Token(Arc<Grant>);
+
+struct Grant {
+    secret: Secret,
+    generation: u64,
+    refresh_at: Moment,
+    expires_at: Moment,
+}
+
+impl Token {
+    pub(crate) fn new(secret: Secret, generation: u64, refresh_at: Moment, expires_at: Moment) -> Token {
+        Token(Arc::new(Grant { secret, generation, refresh_at, expires_at }))
+    }
+
+    /// Returns the secret text, to be sent to the API.
+    #[inline]
+    pub fn secret(&self) -> &str {
+        self.0.secret.reveal()
+    }
+
+    /// Returns the number of the grant: a newer token of the same name has a higher one, on every host and for ever.
+    #[inline]
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// Returns how long the token may still be used, zero when it has expired. A safety margin (5 % of the token's
+    /// life, 5 seconds at most) is already taken off.
+    pub fn expires_in(&self) -> Duration {
+        Moment::now().until(self.0.expires_at)
+    }
+
+    #[inline]
+    pub(crate) fn refresh_at(&self) -> Moment {
+        self.0.refresh_at
+    }
+
+    #[inline]
+    pub(crate) fn expires_at(&self) -> Moment {
+        self.0.expires_at
+    }
+
+    /// Returns the same token to be refreshed from `refresh_at` on.
+    pub(crate) fn due_from(&self, refresh_at: Moment) -> Token {
+        Token::new(self.0.secret.clone(), self.0.generation, refresh_at, self.0.expires_at)
+    }
+
+    /// Returns the same token under a reference count of its own, which no other thread writes.
+    pub(crate) fn unshared(&self) -> Token {
+        self.due_from(self.0.refresh_at)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("secret", &self.0.secret)
+            .field("generation", &self.0.generation)
+            .field("expires_in", &self.expires_in())
+            .finish()
+    }
+}
