@@ -1,0 +1,93 @@
+//! Reads the options of the examples: durations like `500ms`, `5s`, `2m`, `2h`, ranges like `4s..8s`, and errors that say
+//! what to write instead.
+#![allow(dead_code)] // every program uses another part of it
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Reads one option's value with the given reader and names the option in its error.
+pub fn value<T>(
+    parser: &mut lexopt::Parser,
+    option: &str,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<T, String> {
+    let value = parser.value().map_err(|_| format!("--{option} needs a value; see --help"))?;
+    let text = value.to_str().ok_or_else(|| format!("--{option}: the value is not text"))?;
+    read(text).map_err(|error| format!("--{option}: {error}"))
+}
+
+/// Returns the error for an argument that no example knows.
+pub fn unknown(argument: lexopt::Arg) -> String {
+    match argument {
+        lexopt::Arg::Long(name) => format!("there is no option --{name}; see --help"),
+        lexopt::Arg::Short(name) => format!("there is no option -{name}; see --help"),
+        lexopt::Arg::Value(value) => {
+            format!("`{}` is not an option; see --help", value.to_string_lossy())
+        }
+    }
+}
+
+pub fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_string())
+}
+
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration; write it like 500ms, 5s, 2m or 2h");
+    let unit = text.find(|letter: char| !letter.is_ascii_digit()).ok_or_else(wrong)?;
+    let number: u64 = text[..unit].parse().map_err(|_| wrong())?;
+    let factor = match &text[unit..] {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(factor).map(Duration::from_millis).ok_or_else(wrong)
+}
+
+/// Reads a duration that must not be zero.
+pub fn some_time(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than zero".into()),
+        time => Ok(time),
+    }
+}
+
+/// Reads `4s..8s`, or `4s` for both ends.
+pub fn range(text: &str) -> Result<(Duration, Duration), String> {
+    let (min, max) = text.split_once("..").unwrap_or((text, text));
+    match (duration(min)?, duration(max)?) {
+        (min, max) if min <= max => Ok((min, max)),
+        _ => Err(format!("`{text}` ends before it begins")),
+    }
+}
+
+/// Reads a number that must be from `min` to `max`.
+pub fn number<T: FromStr + PartialOrd + Display + Copy>(min: T, max: T) -> impl FnOnce(&str) -> Result<T, String> {
+    move |text| match text.parse() {
+        Ok(number) if min <= number && number <= max => Ok(number),
+        _ => Err(format!("`{text}` is not a number from {min} to {max}")),
+    }
+}
+
+/// Shows a duration to people.
+pub fn show(time: Duration) -> String {
+    match time.as_micros() {
+        0..10_000 => format!("{} µs", time.as_micros()),
+        10_000..1_000_000 => format!("{} ms", time.as_millis()),
+        _ => format!("{:.2} s", time.as_secs_f64()),
+    }
+}
+
+/// Ends a program: an error goes to stderr and makes the exit code 1.
+pub fn finish(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
