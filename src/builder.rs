@@ -2,7 +2,7 @@
 
 use crate::core::Settings;
 use crate::error::Error;
-use crate::event::Event;
+use crate::event::{Event, Observer};
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Flights, Policy};
 use crate::source::TokenSource;
@@ -20,7 +20,7 @@ pub struct Builder {
     policy: Policy,
     store: Option<Box<dyn Store>>,
     source: Option<Box<dyn TokenSource>>,
-    observer: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+    observer: Option<Observer>,
 }
 
 impl Builder {

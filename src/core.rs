@@ -3,7 +3,7 @@
 use crate::clock::{self, Moment};
 use crate::decide;
 use crate::error::{Error, ErrorKind};
-use crate::event::Event;
+use crate::event::{Event, Observer};
 use crate::flight::Flights;
 use crate::policy::{self, MOST_ABANDONED, Policy};
 use crate::slot::{Face, Slot};
@@ -25,7 +25,7 @@ pub struct Settings {
     pub policy: Policy,
     pub store: Box<dyn Store>,
     pub source: Box<dyn TokenSource>,
-    pub observer: Option<Box<dyn Fn(&Event) + Send + Sync>>,
+    pub observer: Option<Observer>,
 }
 
 /// How a flight ended: look at the slot again, or an error for everyone who waits.
@@ -123,8 +123,8 @@ impl Core {
         let (pause, failure) = match outcome {
             Ok(()) => (Duration::ZERO, None),
             Err(error) => {
-                let until = now.after(decide::remembered(error));
-                (decide::refresh_pause(error), Some((until, error.clone())))
+                let until = now.after(decide::remembered(error.retry_after()));
+                (decide::refresh_pause(error.retry_after()), Some((until, error.clone())))
             }
         };
         self.slot.postpone(Some(now.after(pause)));

@@ -1,7 +1,7 @@
 //! All decisions. Pure: no clock, no lock, no thread, no store; time and chance come in as arguments.
 
 use crate::clock::Moment;
-use crate::error::{Error, ErrorKind};
+use crate::error::ErrorKind;
 use crate::policy::{AFTER_LEASE, FAILURE_MEMORY, POLL, SAFETY_POLL, STORE_CHECK, STORE_PAUSE};
 use crate::store::{Claimed, Cooling, Stored};
 use crate::token::Secret;
@@ -117,21 +117,21 @@ pub enum Verdict {
 }
 
 /// A used-up budget is waited for if the deadline allows; any other failure is told at once.
-pub fn after_failure(error: &Error, deadline_left: Duration) -> Verdict {
-    match (error.kind(), error.retry_after()) {
+pub fn after_failure(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Duration) -> Verdict {
+    match (kind, retry_after) {
         (ErrorKind::Limited, Some(pause)) if pause < deadline_left => Verdict::Rest(pause),
         _ => Verdict::GiveUp,
     }
 }
 
 /// Returns how long callers are told of a failure without asking the store again; zero where it can mend at any time.
-pub fn remembered(error: &Error) -> Duration {
-    error.retry_after().map_or(Duration::ZERO, |pause| pause.min(FAILURE_MEMORY))
+pub fn remembered(retry_after: Option<Duration>) -> Duration {
+    retry_after.map_or(Duration::ZERO, |pause| pause.min(FAILURE_MEMORY))
 }
 
 /// Returns how long a due token is served before the next refresh after a failed one.
-pub fn refresh_pause(error: &Error) -> Duration {
-    error.retry_after().unwrap_or(STORE_PAUSE)
+pub fn refresh_pause(retry_after: Option<Duration>) -> Duration {
+    retry_after.unwrap_or(STORE_PAUSE)
 }
 
 /// Returns how often `keep_fresh` checks that the store still has a token of this life.

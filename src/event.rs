@@ -35,6 +35,9 @@ pub enum Event {
     StoreFailed { doing: &'static str },
 }
 
+/// What [`Builder::observer`](crate::Builder::observer) was given.
+pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
+
 impl Event {
     /// Returns at which level the event is logged.
     pub(crate) fn level(&self) -> Level {

@@ -75,7 +75,10 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, flights: Flights) -> Outco
                 let lease = Lease { owner: core.owner.clone(), attempt, generation };
                 core.emit(Event::Granted { generation, owner: core.owner.to_string() });
                 return match fetch::run(core, &lease, carry, flights, leader.patience()) {
-                    Ok(brought) => Ok(commit(core, &lease, brought)),
+                    Ok(brought) => {
+                        commit(core, &lease, brought);
+                        Ok(())
+                    }
                     Err(error) => Err(give_up(core, &lease, error)),
                 };
             }
