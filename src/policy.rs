@@ -22,8 +22,9 @@ pub const SAFETY_POLL: Duration = Duration::from_secs(1);
 pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
 pub const AFTER_LEASE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
-/// How often `keep_fresh` checks that the store still has the token, within these limits: a tenth of the token's life.
-pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often `keep_fresh` checks that the store still has the token, within these limits: ten times in what is left of
+/// the token's life.
+pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// How soon the thread of a dropped `keep_fresh` guard ends at the latest.
 pub const GUARD_SLICE: Duration = Duration::from_millis(100);
 /// How many sources may be abandoned and still running before no further one is started.

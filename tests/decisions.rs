@@ -147,8 +147,8 @@ fn only_a_used_up_budget_is_waited_for_and_only_within_the_deadline() {
 }
 
 #[test]
-fn the_store_is_checked_ten_times_a_life_within_a_second_and_a_minute() {
-    for (life, every) in [(None, S), (Some(5 * S), S), (Some(100 * S), 10 * S), (Some(7200 * S), 60 * S)] {
+fn the_store_is_checked_ten_times_a_life_each_second_to_ten_seconds() {
+    for (life, every) in [(None, S), (Some(5 * S), S), (Some(50 * S), 5 * S), (Some(7200 * S), 10 * S)] {
         assert_eq!(decide::store_check(life), every);
     }
 }

@@ -1,0 +1,81 @@
+//! `keep_fresh`: every process holds the new token right after the commit, and the thread ends with its guard.
+
+mod support;
+
+use std::time::Duration;
+use support::{Backing, Script, wait_until};
+use token_manager::{RedisStore, TokenManager};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[test]
+fn an_idle_manager_follows_what_another_fetches_and_rejects() {
+    for backing in Backing::both() {
+        let script = Script::new(HOUR);
+        let idle = backing.builder("t").source(script.source()).build().unwrap();
+        let busy = backing.builder("t").source(script.source()).build().unwrap();
+        let _guard = idle.keep_fresh().unwrap();
+        wait_until("the idle one has a token", || idle.get_within(Duration::ZERO).is_ok());
+        for generation in 2..=4 {
+            busy.invalidate(&busy.get().unwrap());
+            let newest = format!("token-{generation}");
+            wait_until("the idle one follows", || {
+                idle.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == newest)
+            });
+            assert_eq!(script.fetches(), generation);
+        }
+    }
+}
+
+#[test]
+fn an_idle_token_is_refreshed_before_it_expires() {
+    for backing in Backing::both() {
+        let script = Script::new(Duration::from_secs(4));
+        let manager = backing.builder("t").source(script.source()).build().unwrap();
+        let _guard = manager.keep_fresh().unwrap();
+        script.wait_for(3);
+        assert_eq!(manager.stats().waits, 0);
+    }
+}
+
+#[test]
+fn a_redis_that_lost_its_data_is_filled_again_with_one_fetch() {
+    let backing = Backing::redis();
+    let Backing::Redis(server) = &backing else { unreachable!() };
+    let script = Script::new(HOUR);
+    let managers: Vec<TokenManager> = (0..3)
+        .map(|_| {
+            let store = RedisStore::open(&server.url()).unwrap();
+            TokenManager::builder("t").store(store).source(script.source()).build().unwrap()
+        })
+        .collect();
+    let _guards: Vec<_> = managers.iter().map(|manager| manager.keep_fresh().unwrap()).collect();
+    let all_have = |secret: &str| {
+        let secret = secret.to_owned();
+        wait_until("all have the token", || {
+            managers.iter().all(|m| m.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == secret))
+        });
+    };
+    all_have("token-1");
+    server.command(&["FLUSHALL"]);
+    all_have("token-2");
+    assert_eq!(script.fetches(), 2);
+    drop(managers);
+}
+
+#[test]
+fn a_restart_of_redis_does_not_end_it() {
+    let mut backing = Backing::redis();
+    let script = Script::new(HOUR);
+    let manager = backing.builder("t").source(script.source()).build().unwrap();
+    let _guard = manager.keep_fresh().unwrap();
+    wait_until("there is a token", || manager.get_within(Duration::ZERO).is_ok());
+    let Backing::Redis(server) = &mut backing else { unreachable!() };
+    server.kill();
+    assert_eq!(manager.get().unwrap().secret(), "token-1");
+    server.restart().unwrap();
+    wait_until("the store is filled again", || {
+        manager.get().is_ok_and(|token| token.secret() == "token-2") && manager.inspect().unwrap().token.is_some()
+    });
+    assert_eq!(script.fetches(), 2);
+}
