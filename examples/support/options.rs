@@ -2,7 +2,9 @@
 //! what to write instead.
 #![allow(dead_code)] // every program uses another part of it
 
+use std::error::Error;
 use std::fmt::Display;
+use std::iter;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -107,4 +109,10 @@ pub fn finish(result: Result<(), String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns an error with all its causes in one line.
+pub fn explain(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
