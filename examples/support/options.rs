@@ -94,7 +94,8 @@ pub fn number<T: FromStr + PartialOrd + Display + Copy>(min: T, max: T) -> impl 
 /// Shows a duration to people.
 pub fn show(time: Duration) -> String {
     match time.as_micros() {
-        0..10_000 => format!("{} µs", time.as_micros()),
+        0 => format!("{} ns", time.as_nanos()),
+        1..10_000 => format!("{} µs", time.as_micros()),
         10_000..1_000_000 => format!("{} ms", time.as_millis()),
         _ => format!("{:.2} s", time.as_secs_f64()),
     }
@@ -113,6 +114,6 @@ pub fn finish(result: Result<(), String>) -> ExitCode {
 
 /// Returns an error with all its causes in one line.
 pub fn explain(error: &dyn Error) -> String {
-    let causes = iter::successors(error.source(), |cause| cause.source());
+    let causes = iter::successors(error.source(), |cause: &&dyn Error| Error::source(*cause));
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
