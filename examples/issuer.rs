@@ -8,7 +8,7 @@ mod support {
 use std::process::ExitCode;
 use std::thread;
 use support::issuer::{Fault, Issuer, Options};
-use support::options::{finish, number, range, some_time, unknown, value};
+use support::options::{Arguments, finish, number, range, some_time};
 
 const HELP: &str = "\
 A token issuer on loopback. It serves /token, /verify (Authorization: Bearer ...) and /stats until ctrl-C.
@@ -43,25 +43,23 @@ fn run() -> Result<(), String> {
 }
 
 fn read_options() -> Result<Option<(u16, Options)>, String> {
-    use lexopt::Arg::Long;
     let mut port = 8080;
     let mut options = Options { rate: 60, burst: 10, ..Options::default() };
     (options.latency_min, options.latency_max) = range("4s..8s")?;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
-        let read = &mut parser;
-        match argument {
-            Long("port") => port = value(read, "port", number(0, u16::MAX))?,
-            Long("latency") => (options.latency_min, options.latency_max) = value(read, "latency", range)?,
-            Long("life") => options.life = value(read, "life", some_time)?,
-            Long("rate") => options.rate = value(read, "rate", number(0, 1_000_000))?,
-            Long("burst") => options.burst = value(read, "burst", number(1, 1_000_000))?,
-            Long("failure-rate") => options.failure_rate = value(read, "failure-rate", number(0.0, 1.0))?,
-            Long("hang") => options.fault = Fault::Hang,
-            Long("revoke-on-issue") => options.revoke_on_issue = true,
-            Long("control") => options.control = true,
-            Long("help") => return Ok(None),
-            other => return Err(unknown(other)),
+    let mut arguments = Arguments::from_env();
+    while let Some(option) = arguments.next()? {
+        match option.as_str() {
+            "port" => port = arguments.value(number(0, u16::MAX))?,
+            "latency" => (options.latency_min, options.latency_max) = arguments.value(range)?,
+            "life" => options.life = arguments.value(some_time)?,
+            "rate" => options.rate = arguments.value(number(0, 1_000_000))?,
+            "burst" => options.burst = arguments.value(number(1, 1_000_000))?,
+            "failure-rate" => options.failure_rate = arguments.value(number(0.0, 1.0))?,
+            "hang" => options.fault = Fault::Hang,
+            "revoke-on-issue" => options.revoke_on_issue = true,
+            "control" => options.control = true,
+            "help" => return Ok(None),
+            _ => return Err(arguments.unknown()),
         }
     }
     Ok(Some((port, options)))

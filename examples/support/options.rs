@@ -2,30 +2,49 @@
 //! what to write instead.
 #![allow(dead_code)] // every program uses another part of it
 
+use std::error::Error;
 use std::fmt::Display;
+use std::iter;
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Reads one option's value with the given reader and names the option in its error.
-pub fn value<T>(
-    parser: &mut lexopt::Parser,
-    option: &str,
-    read: impl FnOnce(&str) -> Result<T, String>,
-) -> Result<T, String> {
-    let value = parser.value().map_err(|_| format!("--{option} needs a value; see --help"))?;
-    let text = value.to_str().ok_or_else(|| format!("--{option}: the value is not text"))?;
-    read(text).map_err(|error| format!("--{option}: {error}"))
+/// The arguments of the program, one `--option` after the other.
+pub struct Arguments {
+    parser: lexopt::Parser,
+    option: String,
 }
 
-/// Returns the error for an argument that no example knows.
-pub fn unknown(argument: lexopt::Arg) -> String {
-    match argument {
-        lexopt::Arg::Long(name) => format!("there is no option --{name}; see --help"),
-        lexopt::Arg::Short(name) => format!("there is no option -{name}; see --help"),
-        lexopt::Arg::Value(value) => {
-            format!("`{}` is not an option; see --help", value.to_string_lossy())
-        }
+impl Arguments {
+    pub fn from_env() -> Arguments {
+        Arguments { parser: lexopt::Parser::from_env(), option: String::new() }
+    }
+
+    /// Returns the name of the next option, none at the end.
+    pub fn next(&mut self) -> Result<Option<String>, String> {
+        self.option = match self.parser.next().map_err(|error| error.to_string())? {
+            None => return Ok(None),
+            Some(lexopt::Arg::Long(name)) => name.to_string(),
+            Some(lexopt::Arg::Short('h')) => "help".into(),
+            Some(lexopt::Arg::Short(name)) => return Err(format!("there is no option -{name}; see --help")),
+            Some(lexopt::Arg::Value(value)) => {
+                return Err(format!("`{}` is not an option; see --help", value.to_string_lossy()));
+            }
+        };
+        Ok(Some(self.option.clone()))
+    }
+
+    /// Reads the value of the option that `next` returned.
+    pub fn value<T>(&mut self, read: impl FnOnce(&str) -> Result<T, String>) -> Result<T, String> {
+        let option = &self.option;
+        let value = self.parser.value().map_err(|_| format!("--{option} needs a value; see --help"))?;
+        let text = value.to_str().ok_or_else(|| format!("--{option}: the value is not text"))?;
+        read(text).map_err(|error| format!("--{option}: {error}"))
+    }
+
+    /// Returns the error for an option that the program does not know.
+    pub fn unknown(&self) -> String {
+        format!("there is no option --{}; see --help", self.option)
     }
 }
 
@@ -75,7 +94,8 @@ pub fn number<T: FromStr + PartialOrd + Display + Copy>(min: T, max: T) -> impl 
 /// Shows a duration to people.
 pub fn show(time: Duration) -> String {
     match time.as_micros() {
-        0..10_000 => format!("{} µs", time.as_micros()),
+        0 => format!("{} ns", time.as_nanos()),
+        1..10_000 => format!("{} µs", time.as_micros()),
         10_000..1_000_000 => format!("{} ms", time.as_millis()),
         _ => format!("{:.2} s", time.as_secs_f64()),
     }
@@ -90,4 +110,10 @@ pub fn finish(result: Result<(), String>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns an error with all its causes in one line.
+pub fn explain(error: &dyn Error) -> String {
+    let causes = iter::successors(error.source(), |cause: &&dyn Error| Error::source(*cause));
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
