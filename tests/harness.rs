@@ -128,7 +128,7 @@ fn the_client_tells_every_fault_by_its_class_and_repeats_no_body() {
     assert_eq!(ask(Fault::Status(401)), "rejected");
     assert_eq!(ask(Fault::Throttle { retry_after: Some(3) }), "throttled");
     for fault in [Fault::Hang, Fault::TruncatedBody, Fault::Garbage, Fault::LifeNegative] {
-        assert_eq!(ask(fault), "unknown outcome");
+        assert_eq!(ask(fault), "unknown_outcome");
     }
     let url = issuer.url();
     issuer.set(|options| options.fault = Fault::None);
