@@ -1,5 +1,7 @@
-//! The issuer and the private Redis that the other tests stand on do what they say.
+//! The issuer, its client and the private Redis that the other tests stand on do what they say.
 
+#[path = "../examples/support/client.rs"]
+mod client;
 #[path = "../examples/support/issuer.rs"]
 mod issuer;
 #[path = "../examples/support/redis_server.rs"]
@@ -101,6 +103,42 @@ fn every_fault_shows_on_the_wire() {
     drop(issuer);
     assert!(started.elapsed() < Duration::from_secs(1), "a hanging request held up the end");
     assert!(matches!(get(&url, SOON), Err(ureq::Error::Io(_) | ureq::Error::ConnectionFailed)));
+}
+
+#[test]
+fn the_client_tells_every_fault_by_its_class_and_repeats_no_body() {
+    let issuer = Issuer::start("127.0.0.1:0", Options::default()).unwrap();
+    let agent = client::agent();
+    let ask = |fault: Fault| {
+        issuer.set(|options| options.fault = fault);
+        match client::ask(&agent, &issuer.url(), Duration::from_millis(500)) {
+            Ok(issued) => format!("token of {:?}", issued.life),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                assert!(!cause.contains("token-") && !cause.contains("Welcome"), "{cause}");
+                error.to_string()
+            }
+        }
+    };
+    assert_eq!(ask(Fault::None), "token of 5s");
+    assert_eq!(ask(Fault::LifeZero), "token of 0ns");
+    assert_eq!(ask(Fault::LifeHuge), format!("token of {}s", i64::MAX));
+    assert_eq!(ask(Fault::EmptyToken), "token of 5s");
+    assert_eq!(ask(Fault::Status(503)), "unavailable");
+    assert_eq!(ask(Fault::Status(401)), "rejected");
+    assert_eq!(ask(Fault::Throttle { retry_after: Some(3) }), "throttled");
+    for fault in [Fault::Hang, Fault::TruncatedBody, Fault::Garbage, Fault::LifeNegative] {
+        assert_eq!(ask(fault), "unknown_outcome");
+    }
+    let url = issuer.url();
+    issuer.set(|options| options.fault = Fault::None);
+    let secret = client::ask(&agent, &url, SOON).map(|issued| issued.secret).unwrap();
+    assert_eq!(client::verify(&agent, &url, &secret, SOON), Ok(client::Verified::Valid));
+    issuer.revoke();
+    let rejected = client::verify(&agent, &url, &secret, SOON);
+    assert!(matches!(rejected, Ok(client::Verified::Rejected(Some(_)))), "{rejected:?}");
+    drop(issuer);
+    assert_eq!(client::ask(&agent, &url, SOON).map(|_| ()).unwrap_err().to_string(), "unavailable");
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub struct RedisServer {
 impl RedisServer {
     /// Finds `$REDIS_SERVER_BIN`, else `redis-server`, else `valkey-server` on PATH.
     pub fn find() -> Option<PathBuf> {
-        if let Some(program) = env::var_os("REDIS_SERVER_BIN") {
+        if let Some(program) = env::var_os("REDIS_SERVER_BIN").filter(|program| !program.is_empty()) {
             return Some(program.into());
         }
         let path = env::var_os("PATH")?;
