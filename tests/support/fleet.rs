@@ -124,7 +124,7 @@ pub struct Member {
 impl Member {
     pub fn from_env() -> Option<Member> {
         let line = env::var("FLEET").ok()?;
-        let mut words = line.split(' ').map(str::to_owned);
+        let mut words = line.split_whitespace().map(str::to_owned);
         let mut next = || words.next().expect("threads, redis and issuer");
         let (threads, redis, issuer) = (next().parse().expect("a number"), next(), next());
         let settings: Vec<String> = words.collect();
