@@ -5,6 +5,7 @@ use crate::core::Core;
 use crate::decide::{self, AtHand};
 use crate::error::{Error, ErrorKind};
 use crate::flight::Joined;
+use crate::fork::PerProcess;
 use crate::policy::{GUARD_SLICE, POLL};
 use crate::refresh;
 use crate::store::{Change, StoreError};
@@ -17,9 +18,8 @@ use std::time::Duration;
 ///
 /// Dropping it waits for nothing; its thread ends within a tenth of a second, or with the store call it is in.
 #[must_use = "dropping the guard ends its thread"]
-#[derive(Debug)]
 pub struct FreshGuard {
-    _stop: Sender<()>,
+    _stop: PerProcess<Sender<()>>,
 }
 
 /// Starts the thread.
@@ -27,7 +27,7 @@ pub fn keep(core: Arc<Core>) -> Result<FreshGuard, Error> {
     let (stop, stopped) = bounded(0);
     let keeper = move || Keeper { core, stopped, checked_at: None }.run();
     match thread::Builder::new().name("tkm-fresh".into()).spawn(keeper) {
-        Ok(_) => Ok(FreshGuard { _stop: stop }),
+        Ok(_) => Ok(FreshGuard { _stop: PerProcess::new(stop) }),
         Err(error) => Err(Error::new(ErrorKind::Config, format!("no thread for keep_fresh: {error}"))),
     }
 }

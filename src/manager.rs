@@ -226,11 +226,13 @@ fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
 }
 
 fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> {
-    let never_blocks = clock::left(deadline).is_zero();
-    if never_blocks && core.settings.policy.flights == Flights::OnCallersThread {
-        return Err(timed_out(core));
-    }
-    let number = match core.flights.join(deadline) {
+    let patience = match core.settings.policy.flights {
+        // A hurried caller's flight goes on, or each of his calls would ask the store again.
+        Flights::OwnThread => deadline.max(refresh::unhurried(core)),
+        Flights::OnCallersThread if clock::left(deadline).is_zero() => return Err(timed_out(core)),
+        Flights::OnCallersThread => deadline,
+    };
+    let number = match core.flights.join(patience) {
         Joined::Follow(number) => number,
         Joined::Lead(leader) => {
             let number = leader.number();

@@ -11,7 +11,7 @@ use ::redis::{Client, Value};
 use connection::{Connector, Script, failure};
 use listener::RedisListener;
 use reply::Reply;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 mod connection;
@@ -79,7 +79,7 @@ impl RedisOptions {
         let connector = Connector { client, connect_timeout: self.connect_timeout, io_timeout: self.io_timeout };
         let links = Links { connector, pool_size: self.pool_size, pool_timeout: self.pool_timeout };
         let pool = PerProcess::new(links.pool());
-        Ok(RedisStore(Arc::new(Shared { links, pool })))
+        Ok(RedisStore(Arc::new(Shared { scripts: Scripts::new(), links, pool })))
     }
 }
 
@@ -88,6 +88,7 @@ impl RedisOptions {
 pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
+    scripts: Scripts,
     links: Links,
     pool: PerProcess<connection::Pool>,
 }
@@ -104,17 +105,28 @@ impl Links {
     }
 }
 
-macro_rules! script {
-    ($name:ident, $file:literal) => {
-        static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(concat!("lua/", $file))));
-    };
+/// One script a verb. Made with the store, not at first use: a fork must not meet them half made.
+struct Scripts {
+    claim: Script,
+    renew: Script,
+    commit: Script,
+    fail: Script,
+    invalidate: Script,
+    inspect: Script,
 }
-script!(CLAIM, "claim.lua");
-script!(RENEW, "renew.lua");
-script!(COMMIT, "commit.lua");
-script!(FAIL, "fail.lua");
-script!(INVALIDATE, "invalidate.lua");
-script!(INSPECT, "inspect.lua");
+
+impl Scripts {
+    fn new() -> Scripts {
+        Scripts {
+            claim: Script::new(include_str!("lua/claim.lua")),
+            renew: Script::new(include_str!("lua/renew.lua")),
+            commit: Script::new(include_str!("lua/commit.lua")),
+            fail: Script::new(include_str!("lua/fail.lua")),
+            invalidate: Script::new(include_str!("lua/invalidate.lua")),
+            inspect: Script::new(include_str!("lua/inspect.lua")),
+        }
+    }
+}
 
 impl RedisStore {
     /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`; never talks
@@ -140,7 +152,7 @@ impl RedisStore {
     /// Runs a script on a pooled connection, and once more on a fresh one if the first broke: a verb answers the same
     /// to a repetition, so a lost reply does no harm.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        let Shared { links, pool } = &*self.0;
+        let Shared { links, pool, .. } = &*self.0;
         let mut pooled = pool.get(|| links.pool()).get().map_err(connection::no_connection)?;
         let value = match pooled.run(script, keys, args) {
             Err(broken) if pooled.broken() => {
@@ -182,7 +194,7 @@ impl Store for RedisStore {
         ];
         let [attempt, newer_than, lease, emission, burst] = args.each_ref().map(|arg| arg.as_bytes());
         self.run(
-            &CLAIM,
+            &self.0.scripts.claim,
             &[&token, &updater, &meta, &carry, &budget],
             &[claim.owner.as_bytes(), attempt, newer_than, lease, emission, burst],
         )?
@@ -192,7 +204,7 @@ impl Store for RedisStore {
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
         let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
         let args = [lease.owner.as_bytes(), attempt.as_bytes(), generation.as_bytes(), length.as_bytes()];
-        self.run(&RENEW, &[&key(name, "updater")], &args)?.flag()
+        self.run(&self.0.scripts.renew, &[&key(name, "updater")], &args)?.flag()
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
@@ -214,7 +226,7 @@ impl Store for RedisStore {
             args.push(secret.reveal().as_bytes());
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
-        self.run(&COMMIT, &[&token, &updater, &meta, &carry], &args)?.committed()
+        self.run(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
     }
 
     fn fail(
@@ -235,20 +247,20 @@ impl Store for RedisStore {
             class.as_str().as_bytes(),
             pause.as_bytes(),
         ];
-        self.run(&FAIL, &[&key(name, "updater"), &key(name, "meta")], &args)?.cooling()
+        self.run(&self.0.scripts.fail, &[&key(name, "updater"), &key(name, "meta")], &args)?.cooling()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
         let (channel, generation) = (key(name, "events"), generation.to_string());
         let keys = [key(name, "token"), key(name, "meta")];
-        self.run(&INVALIDATE, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
+        self.run(&self.0.scripts.invalidate, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
         Ok(())
     }
 
     fn inspect(&self, name: &TokenName, egress: &str) -> Result<Inspection, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
         let budget = budget_key(name, egress);
-        self.run(&INSPECT, &[&token, &updater, &meta, &carry, &budget], &[])?.inspection()
+        self.run(&self.0.scripts.inspect, &[&token, &updater, &meta, &carry, &budget], &[])?.inspection()
     }
 
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {

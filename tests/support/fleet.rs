@@ -178,10 +178,10 @@ impl Member {
     fn watch(&self) {
         while !self.stopped() {
             // Nobody else asks in this process: a hit, and no more, or nothing.
-            if self.manager.stats().adopted > 0 {
-                if let Ok(token) = self.manager.get_within(Duration::ZERO) {
-                    self.used(token.generation());
-                }
+            if self.manager.stats().adopted > 0
+                && let Ok(token) = self.manager.get_within(Duration::ZERO)
+            {
+                self.used(token.generation());
             }
             thread::sleep(Duration::from_millis(2));
         }
