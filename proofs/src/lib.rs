@@ -1,0 +1,2 @@
+//! What the checks share: chance from a seed, so that a printed seed repeats a run.
+#![forbid(unsafe_code)]
