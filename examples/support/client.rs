@@ -52,7 +52,9 @@ pub fn ask(agent: &Agent, url: &str, limit: Duration) -> Result<Issued, FetchErr
     match answer.status().as_u16() {
         200 => read(&mut answer),
         429 => Err(FetchError::throttled(retry_after(&answer))),
-        status @ (400 | 401 | 403) => Err(FetchError::rejected(format!("issuer refused the client with status {status}"))),
+        status @ (400 | 401 | 403) => {
+            Err(FetchError::rejected(format!("issuer refused the client with status {status}")))
+        }
         status => Err(FetchError::unavailable(format!("issuer answered with status {status}"))),
     }
 }

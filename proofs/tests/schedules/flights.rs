@@ -32,7 +32,7 @@ macro_rules! scenarios {
                         }
                     })
                 });
-                threads.map(|thread| thread.join().unwrap());
+                threads.into_iter().for_each(|thread| thread.join().unwrap());
             }
 
             /// The leader vanishes, by a panic or without a word, while two wait.
@@ -50,7 +50,7 @@ macro_rules! scenarios {
                     });
                     assert!(catch_unwind(flight).is_err());
                 });
-                followers.map(|thread| thread.join().unwrap());
+                followers.into_iter().for_each(|thread| thread.join().unwrap());
                 assert!(matches!(flights.join(far()), Joined::Lead(_)), "the next flight may start");
             }
 
@@ -66,7 +66,7 @@ macro_rules! scenarios {
                         assert!(now() >= 10, "gave up before its deadline");
                     })
                 };
-                let time = thread::spawn(|| [5, 10].map(advance));
+                let time = thread::spawn(|| [5, 10].into_iter().for_each(advance));
                 follower.join().unwrap();
                 assert_eq!(leader.patience(), Some(tick(10)), "the longest patience counts");
                 leader.land(1);

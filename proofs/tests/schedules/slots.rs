@@ -5,13 +5,12 @@ macro_rules! slot_scenarios {
     ($name:ident, $slot:ident) => {
         pub mod $name {
             use crate::clock::Moment;
-            use crate::token::Token;
+            use crate::token::{Secret, Token};
             use crate::$slot::{Face, Slot};
             use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
             use shuttle::thread;
             use std::sync::Arc;
             use std::time::Duration;
-            use token_manager::Secret;
 
             fn token(generation: u64) -> Token {
                 let far = Moment::now().after(Duration::from_secs(3600));
@@ -75,8 +74,8 @@ macro_rules! slot_scenarios {
                     })
                 });
                 slot.doubt(2);
-                adopters.map(|thread| thread.join().unwrap());
-                readers.map(|thread| thread.join().unwrap());
+                adopters.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+                readers.into_iter().for_each(|thread| thread.join().unwrap());
                 assert_eq!(get(&face, &slot), Some(3));
             }
         }

@@ -5,9 +5,10 @@ pub use shuttle::sync::atomic::{AtomicU64, Ordering};
 pub use shuttle::thread_local;
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+/// As parking_lot's, it knows no poison: a guard dropped by a panic leaves the lock as any other does.
 pub struct Mutex<T>(explored::Mutex<T>);
 
 pub struct MutexGuard<'a, T> {
@@ -21,7 +22,7 @@ impl<T> Mutex<T> {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard { mutex: self, held: Some(self.0.lock().expect("no thread panics under a lock")) }
+        MutexGuard { mutex: self, held: Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)) }
     }
 }
 
@@ -44,11 +45,11 @@ pub struct RwLock<T>(explored::RwLock<T>);
 
 impl<T> RwLock<T> {
     pub fn read(&self) -> explored::RwLockReadGuard<'_, T> {
-        self.0.read().expect("no thread panics under a lock")
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn write(&self) -> explored::RwLockWriteGuard<'_, T> {
-        self.0.write().expect("no thread panics under a lock")
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -68,7 +69,7 @@ shuttle::lazy_static! {
 fn world() -> explored::MutexGuard<'static, World> {
     // Each execution has a world of its own, and none of its threads outlives it.
     let world: &'static (explored::Mutex<World>, explored::Condvar) = &WORLD;
-    world.0.lock().expect("no thread panics under a lock")
+    world.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns the instant so many ticks after the start.
@@ -120,7 +121,7 @@ impl Condvar {
         world.waits.insert(wait);
         guard.held = None;
         while world.waits.contains(&wait) && tick(world.now) < deadline {
-            world = WORLD.1.wait(world).expect("no thread panics under a lock");
+            world = WORLD.1.wait(world).unwrap_or_else(PoisonError::into_inner);
         }
         let timed_out = world.waits.remove(&wait);
         drop(world);
