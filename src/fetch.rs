@@ -2,6 +2,7 @@
 
 use crate::clock::{self, Moment};
 use crate::core::{Aboard, Core, Counters};
+use crate::error::FailureClass;
 use crate::event::Event;
 use crate::policy::Flights;
 use crate::refresh;
@@ -40,8 +41,11 @@ pub fn run(
         move || {
             let brought = ask(&core, &lease, carry, limit);
             if let Err(SendError(late)) = give.send(brought) {
-                if let Ok(brought) = late {
-                    refresh::commit(&core, &lease, brought);
+                match late {
+                    Ok(brought) => refresh::commit(&core, &lease, brought),
+                    // The issuer may have granted after the flight gave up, and so after the doubt that was cast then.
+                    Err(error) if error.class == FailureClass::UnknownOutcome => refresh::cast_doubt(&core, &lease),
+                    Err(_) => {}
                 }
                 core.returned();
             }

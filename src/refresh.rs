@@ -189,6 +189,14 @@ fn give_up(core: &Core, lease: &Lease, FetchError { class, retry_after, cause }:
     Error::source(class, Some(pause), cause)
 }
 
+/// Tells the fleet, after the flight has ended, that nobody knows what the issuer granted to it.
+pub fn cast_doubt(core: &Core, lease: &Lease) {
+    let told = core.settings.store.fail(&core.settings.name, lease, FailureClass::UnknownOutcome, None);
+    if let Err(error) = told {
+        core.store_failed("record a failure", error);
+    }
+}
+
 /// Returns until when a flight goes on that nobody waits for.
 pub fn unhurried(core: &Core) -> Instant {
     clock::deadline(core.settings.policy.deadline)

@@ -3,12 +3,12 @@
 
 use crate::clock::Moment;
 use crate::decide::{self, AtHand};
+use crate::sync::{AtomicU64, Ordering, RwLock, thread_local};
 use crate::token::Token;
 use crossbeam::utils::CachePadded;
-use parking_lot::RwLock;
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{self, AtomicUsize};
 
 /// In how many places a thread keeps tokens; managers that share a place take turns in it.
 const PLACES: usize = 64;
@@ -160,7 +160,7 @@ impl Slot {
 
     /// Gives the present state a version of its own; the caller holds the write lock.
     fn publish(&self, held: &Held) {
-        static VERSIONS: AtomicU64 = AtomicU64::new(1);
+        static VERSIONS: atomic::AtomicU64 = atomic::AtomicU64::new(1);
         let version = if held.token.is_some() { VERSIONS.fetch_add(1, Ordering::Relaxed) } else { 0 };
         self.face.version.store(version, Ordering::Release);
     }

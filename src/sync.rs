@@ -1,3 +1,5 @@
-//! The lock and the condition variable of `flight.rs`, named here so that a schedule explorer can bring its own.
+//! What `flight.rs` and `slot.rs` share between threads, named here so that a schedule explorer can bring its own.
 
-pub use parking_lot::{Condvar, Mutex};
+pub use parking_lot::{Condvar, Mutex, RwLock};
+pub use std::sync::atomic::{AtomicU64, Ordering};
+pub use std::thread_local;

@@ -1,0 +1,315 @@
+//! The scripts in a real Redis against the rules: the same random verbs, one by one, on Redis, on the rules fed with the
+//! time that Redis tells, and on the store in memory, with every reply and the whole stored state compared.
+//!
+//! `PROOFS_SEED` repeats a run; `PROOFS_TRACES` is how many traces are run.
+
+use proofs::{Chance, number};
+use std::sync::Arc;
+use std::time::Duration;
+use token_manager::internals::rules::Ledger;
+use token_manager::{
+    Budget, Change, Claim, Claimed, Committed, Cooling, FailureClass, Grant, Inspection, Lease, MemoryStore,
+    RedisStore, Secret, Store, TokenName,
+};
+
+#[path = "../../examples/support/redis_server.rs"]
+mod redis_server;
+use redis_server::RedisServer;
+
+const STEPS: u64 = 60;
+/// How far two durations that derive from two looks at a clock may be apart.
+const TOLERANCE: Duration = Duration::from_millis(400);
+
+/// A duration, and how far apart two of it may be.
+type Span = (Duration, Duration);
+
+fn exact(span: &mut Duration) -> Span {
+    (std::mem::take(span), TOLERANCE)
+}
+
+/// A cool-down has up to a quarter more, by the digits of the clock.
+fn jittered(span: &mut Duration) -> Span {
+    let (span, tolerance) = exact(span);
+    (span, tolerance + span / 4)
+}
+
+#[derive(Clone, Debug)]
+enum Verb {
+    Claim { owner: Arc<str>, attempt: u64, newer_than: u64, lease: Duration, budget: Option<Budget> },
+    Renew { lease: Lease, length: Duration },
+    Commit { lease: Lease, grant: Grant },
+    Fail { lease: Lease, class: FailureClass, retry_after: Option<Duration> },
+    Invalidate { generation: u64 },
+    LoseData,
+}
+
+#[derive(Debug, PartialEq)]
+enum Answer {
+    Claimed(Claimed),
+    Committed(Committed),
+    Failed(Option<Cooling>),
+    Renewed(bool),
+    Done,
+}
+
+/// Generations are times, so each store grants its own; what is compared is which grant of the trace it was.
+#[derive(Default)]
+struct Grants(Vec<u64>);
+
+impl Grants {
+    fn note(&mut self, answer: &Answer) {
+        if let Answer::Claimed(Claimed::Granted { generation, .. }) = answer
+            && !self.0.contains(generation)
+        {
+            assert!(self.0.last().is_none_or(|last| generation > last), "a generation did not grow");
+            self.0.push(*generation);
+        }
+    }
+
+    /// Returns the generation of a grant: 0 is none, and one more than there are is one that was never granted.
+    fn generation(&self, rank: u64) -> u64 {
+        match rank.checked_sub(1) {
+            None => 0,
+            Some(at) => self.0.get(at as usize).copied().unwrap_or_else(|| self.0.last().map_or(1, |last| last + 1)),
+        }
+    }
+
+    fn rank(&self, generation: u64) -> u64 {
+        let at = self.0.iter().position(|granted| *granted == generation);
+        match (generation, at) {
+            (0, _) => 0,
+            (_, Some(at)) => at as u64 + 1,
+            _ => self.0.len() as u64 + 1,
+        }
+    }
+}
+
+/// One of the three twins: what answers a verb, and which generations it has granted.
+struct Twin<T> {
+    store: T,
+    grants: Grants,
+}
+
+impl<T> Twin<T> {
+    fn new(store: T) -> Twin<T> {
+        Twin { store, grants: Grants::default() }
+    }
+
+    /// Puts this twin's generations in the place of ranks.
+    fn own(&self, verb: &Verb) -> Verb {
+        let own = |lease: &Lease| Lease { generation: self.grants.generation(lease.generation), ..lease.clone() };
+        let mut verb = verb.clone();
+        match &mut verb {
+            Verb::Claim { newer_than: generation, .. } | Verb::Invalidate { generation } => {
+                *generation = self.grants.generation(*generation);
+            }
+            Verb::Renew { lease, .. } | Verb::Commit { lease, .. } | Verb::Fail { lease, .. } => *lease = own(lease),
+            Verb::LoseData => {}
+        }
+        verb
+    }
+
+    /// Puts ranks in the place of generations, and nothing in that of durations, which are returned apart.
+    fn common(&self, mut answer: Answer) -> (Answer, Vec<Span>) {
+        let mut spans = Vec::new();
+        match &mut answer {
+            Answer::Claimed(Claimed::Token(stored)) | Answer::Committed(Committed::Superseded(stored)) => {
+                stored.generation = self.grants.rank(stored.generation);
+                spans.push(exact(&mut stored.left));
+            }
+            Answer::Claimed(Claimed::Granted { generation, .. }) => *generation = self.grants.rank(*generation),
+            Answer::Claimed(Claimed::Busy { lease_left: span } | Claimed::Limited { retry_after: span }) => {
+                spans.push(exact(span));
+            }
+            Answer::Claimed(Claimed::Cooling(cooling)) | Answer::Failed(Some(cooling)) => {
+                spans.push(jittered(&mut cooling.retry_after));
+            }
+            _ => {}
+        }
+        (answer, spans)
+    }
+
+    fn common_state(&self, mut state: Inspection) -> (Inspection, Vec<Span>) {
+        let mut spans = vec![exact(&mut state.budget_spent)];
+        if let Some((generation, left)) = &mut state.token {
+            *generation = self.grants.rank(*generation);
+            spans.push(exact(left));
+        }
+        if let Some((lease, left)) = &mut state.updater {
+            let (generation, rest) =
+                lease.split_once(':').expect("an updater key is a generation, an owner, an attempt");
+            *lease = format!("{}:{rest}", self.grants.rank(generation.parse().expect("a generation is a number")));
+            spans.push(exact(left));
+        }
+        if let Some(cooling) = &mut state.cooling {
+            spans.push(jittered(&mut cooling.retry_after));
+        }
+        for generation in [&mut state.granted, &mut state.void, &mut state.doubt] {
+            *generation = self.grants.rank(*generation);
+        }
+        (state, spans)
+    }
+}
+
+fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
+    match verb {
+        Verb::Claim { owner, attempt, newer_than, lease, budget } => {
+            let claim = Claim {
+                owner,
+                attempt: *attempt,
+                newer_than: *newer_than,
+                lease: *lease,
+                budget: *budget,
+                egress: "egress",
+            };
+            Answer::Claimed(store.claim(name, &claim).unwrap())
+        }
+        Verb::Renew { lease, length } => Answer::Renewed(store.renew(name, lease, *length).unwrap()),
+        Verb::Commit { lease, grant } => Answer::Committed(store.commit(name, lease, grant).unwrap()),
+        Verb::Fail { lease, class, retry_after } => {
+            Answer::Failed(store.fail(name, lease, *class, *retry_after).unwrap())
+        }
+        Verb::Invalidate { generation } => {
+            store.invalidate(name, *generation).unwrap();
+            Answer::Done
+        }
+        Verb::LoseData => Answer::Done,
+    }
+}
+
+/// The rules by themselves.
+#[derive(Default)]
+struct Model {
+    ledger: Ledger,
+    arrival: u64,
+    changes: Vec<Change>,
+}
+
+impl Model {
+    fn run(&mut self, now: u64, verb: &Verb) -> Answer {
+        let Model { ledger, arrival, changes } = self;
+        match verb {
+            Verb::Claim { owner, attempt, newer_than, lease, budget } => {
+                let claim = Claim {
+                    owner,
+                    attempt: *attempt,
+                    newer_than: *newer_than,
+                    lease: *lease,
+                    budget: *budget,
+                    egress: "egress",
+                };
+                Answer::Claimed(ledger.claim(now, &claim, arrival))
+            }
+            Verb::Renew { lease, length } => Answer::Renewed(ledger.renew(now, lease, *length)),
+            Verb::Commit { lease, grant } => Answer::Committed(ledger.commit(now, lease, grant, changes)),
+            Verb::Fail { lease, class, retry_after } => {
+                Answer::Failed(ledger.fail(now, lease, *class, *retry_after, changes))
+            }
+            Verb::Invalidate { generation } => {
+                ledger.invalidate(now, *generation, changes);
+                Answer::Done
+            }
+            Verb::LoseData => {
+                (*ledger, *arrival) = Default::default();
+                Answer::Done
+            }
+        }
+    }
+}
+
+/// Spans that end within a trace are short or long, so that no end falls between two twins: 1 ms has passed before the
+/// next step, an hour has not.
+fn verb(chance: &mut Chance, grants: u64) -> Verb {
+    const HOUR: Duration = Duration::from_secs(3600);
+    const INSTANT: Duration = Duration::from_millis(1);
+    let owner: Arc<str> = chance.of(&["a", "b", "c"]).into();
+    let rank = if chance.one_in(3) { chance.below(grants + 2) } else { grants };
+    let lease = Lease { owner: owner.clone(), attempt: chance.below(2), generation: rank };
+    let span = if chance.one_in(4) { INSTANT } else { HOUR };
+    match chance.below(20) {
+        0..8 => Verb::Claim {
+            owner,
+            attempt: lease.attempt,
+            newer_than: rank.min(chance.below(grants + 2)),
+            lease: span,
+            budget: (!chance.one_in(10)).then(|| Budget::per_minute(chance.of(&[1, 60_000])).burst(8)),
+        },
+        8..10 => Verb::Renew { lease, length: span },
+        10..15 => {
+            let value = Secret::new(format!("token-{}", chance.below(1_000_000)));
+            let carry = chance.one_in(3).then(|| Secret::new("carry"));
+            let carry_lifetime = chance.one_in(2).then_some(span);
+            Verb::Commit { lease, grant: Grant { value, left: span, life: HOUR, carry, carry_lifetime } }
+        }
+        15..17 => Verb::Fail {
+            lease,
+            class: chance.of(&FailureClass::ALL),
+            retry_after: chance.of(&[None, Some(INSTANT), Some(Duration::from_secs(7200))]),
+        },
+        17..19 => Verb::Invalidate { generation: rank },
+        _ if chance.one_in(4) => Verb::LoseData,
+        _ => Verb::Invalidate { generation: 0 },
+    }
+}
+
+fn time(server: &RedisServer) -> u64 {
+    let text = server.command(&["TIME"]);
+    let (seconds, micros) = text.split_once('\n').expect("TIME answers two numbers");
+    seconds.parse::<u64>().unwrap() * 1_000_000 + micros.parse::<u64>().unwrap()
+}
+
+#[test]
+fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
+    let (seed, traces) = (number("PROOFS_SEED", 1), number("PROOFS_TRACES", 100));
+    println!("PROOFS_SEED={seed} PROOFS_TRACES={traces}");
+    let server = RedisServer::start().unwrap();
+    let redis = RedisStore::open(&server.url()).unwrap();
+    let (mut steps, mut chance) = (0, Chance::new(seed));
+    for trace in 0..traces {
+        server.command(&["FLUSHALL"]);
+        let name = TokenName { namespace: "proofs".into(), group: "g".into(), name: format!("t{trace}").into() };
+        let (mut model, mut memory) = (Twin::new(Model::default()), Twin::new(MemoryStore::new()));
+        let mut real = Twin::new(&redis);
+        for step in 0..STEPS {
+            let verb = verb(&mut chance, real.grants.0.len() as u64);
+            let at = format!("seed {seed}, trace {trace}, step {step}: {verb:?}");
+            if matches!(verb, Verb::LoseData) {
+                server.command(&["FLUSHALL"]);
+                memory.store = MemoryStore::new();
+            }
+            let answer = run(real.store, &name, &real.own(&verb));
+            let now = time(&server);
+            // A granted generation is Redis's time during the verb itself.
+            let granted = match &answer {
+                Answer::Claimed(Claimed::Granted { generation, .. }) if !real.grants.0.contains(generation) => {
+                    *generation
+                }
+                _ => now,
+            };
+            let modelled = model.store.run(granted, &model.own(&verb));
+            let remembered = run(&memory.store, &name, &memory.own(&verb));
+            real.grants.note(&answer);
+            model.grants.note(&modelled);
+            memory.grants.note(&remembered);
+            let answer = real.common(answer);
+            same(&at, &answer, &model.common(modelled));
+            same(&at, &answer, &memory.common(remembered));
+
+            std::thread::sleep(Duration::from_millis(2)); // lets what is set to end at once end everywhere
+            let state = real.common_state(real.store.inspect(&name, "egress").unwrap());
+            let now = time(&server);
+            let modelled = model.store.ledger.inspect(now, model.store.arrival);
+            same(&at, &state, &model.common_state(modelled));
+            same(&at, &state, &memory.common_state(memory.store.inspect(&name, "egress").unwrap()));
+            steps += 1;
+        }
+    }
+    println!("{traces} traces, {steps} steps");
+    assert_eq!(steps, traces * STEPS);
+}
+
+fn same<T: PartialEq + std::fmt::Debug>(at: &str, redis: &(T, Vec<Span>), other: &(T, Vec<Span>)) {
+    assert_eq!(redis.0, other.0, "{at}");
+    let close = |(one, two): (&Span, &Span)| one.0.abs_diff(two.0) <= one.1.max(two.1);
+    assert!(redis.1.iter().zip(&other.1).all(close), "{at}: {:?} and {:?}", redis.1, other.1);
+}
