@@ -1,0 +1,5 @@
+//! What the benches, tests and programs of this package share. Nothing here is part of `token-manager`.
+
+pub mod allocations;
+pub mod measure;
+pub mod sources;
