@@ -20,6 +20,8 @@ thread_local! {
 /// A thread's clone of a token, and the version of the slot it was taken from.
 struct Own {
     version: u64,
+    /// The token's, here so that a hit need not wait for the token's own cache line.
+    refresh_at: Moment,
     token: Token,
 }
 
@@ -42,11 +44,18 @@ impl Face {
     /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
     #[inline]
     pub fn hit(&self) -> Option<Token> {
-        let version = self.version.load(Ordering::Acquire);
+        // Before all else, so that nothing has to be saved across the calls to the clock.
+        let now = Moment::now();
         OWN.try_with(|own| {
             let own = own.borrow();
-            let own = own.get(self.place)?.as_ref().filter(|own| own.version == version)?;
-            match self.at_hand(Moment::now(), &own.token) {
+            let own = own.get(self.place)?.as_ref()?;
+            if own.version != self.version.load(Ordering::Acquire) {
+                return None;
+            }
+            if !now.reached(own.refresh_at) {
+                return Some(own.token.clone());
+            }
+            match self.at_hand(now, &own.token) {
                 AtHand::Fresh => Some(own.token.clone()),
                 AtHand::Due | AtHand::Gone => None,
             }
@@ -68,7 +77,7 @@ impl Face {
             if own.len() <= self.place {
                 own.resize_with(self.place + 1, || None);
             }
-            own[self.place] = Some(Own { version, token: token.unshared() });
+            own[self.place] = Some(Own { version, refresh_at: token.refresh_at(), token: token.unshared() });
         });
     }
 }
