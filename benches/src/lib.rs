@@ -2,4 +2,6 @@
 
 pub mod allocations;
 pub mod measure;
+#[cfg(target_os = "linux")]
+pub mod seal;
 pub mod sources;
