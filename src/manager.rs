@@ -14,7 +14,6 @@ use crate::refresh;
 use crate::slot::Face;
 use crate::store::Inspection;
 use crate::token::Token;
-use crossbeam::utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,7 +23,7 @@ use std::time::{Duration, Instant};
 #[derive(Clone)]
 pub struct TokenManager {
     /// What a hit reads, one step away.
-    face: Arc<CachePadded<Face>>,
+    face: Arc<Face>,
     shared: Arc<Shared>,
 }
 

@@ -4,7 +4,6 @@
 use crate::clock::Moment;
 use crate::decide::{self, AtHand};
 use crate::token::Token;
-use crossbeam::utils::CachePadded;
 use parking_lot::RwLock;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -25,7 +24,9 @@ struct Own {
     token: Token,
 }
 
-/// What a hit reads: one line, written only when the token changes or a flight starts or ends.
+/// What a hit reads: one cache line, written only when the token changes or a flight starts or ends. Not padded to two,
+/// as for a line that is written often: what lies beside it is its own reference count, at rest while managers are.
+#[repr(align(64))]
 pub struct Face {
     /// Changes with the token, and is never the same in two slots; 0 while there is no token.
     version: AtomicU64,
@@ -35,10 +36,10 @@ pub struct Face {
 }
 
 impl Face {
-    pub fn new() -> Arc<CachePadded<Face>> {
+    pub fn new() -> Arc<Face> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let place = MADE.fetch_add(1, Ordering::Relaxed) % PLACES;
-        Arc::new(CachePadded::new(Face { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place }))
+        Arc::new(Face { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place })
     }
 
     /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
@@ -84,7 +85,7 @@ impl Face {
 
 /// The process's token and what it knows of generations.
 pub struct Slot {
-    face: Arc<CachePadded<Face>>,
+    face: Arc<Face>,
     held: RwLock<Held>,
 }
 
@@ -99,7 +100,7 @@ struct Held {
 
 impl Slot {
     /// Makes an empty slot behind a face, which a forked child takes over from its parent.
-    pub fn new(face: Arc<CachePadded<Face>>) -> Slot {
+    pub fn new(face: Arc<Face>) -> Slot {
         face.version.store(0, Ordering::Release);
         face.not_before.store(0, Ordering::Relaxed);
         Slot { face, held: RwLock::default() }
