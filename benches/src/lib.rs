@@ -4,4 +4,5 @@ pub mod allocations;
 pub mod measure;
 #[cfg(target_os = "linux")]
 pub mod seal;
+pub mod simulation;
 pub mod sources;

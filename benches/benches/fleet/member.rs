@@ -13,10 +13,10 @@ use token_manager_benches::sources::{fresh_manager, secret};
 pub const THREADS: usize = 25;
 /// How long the issuer takes at a turnover.
 pub const ISSUER: Duration = Duration::from_millis(150);
-/// The life of the tokens of the steady load, and how often each thread wants one.
-pub const LIFE: Duration = Duration::from_secs(2);
+/// The life of the tokens of the steady load, that of the demo this library began as, and how often each thread wants one.
+pub const LIFE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(20);
-pub const REQUESTS: usize = 400;
+pub const REQUESTS: usize = 750;
 
 /// Serves the parent until it hangs up.
 pub fn serve(url: &str) {
