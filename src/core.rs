@@ -10,7 +10,6 @@ use crate::slot::{Face, Slot};
 use crate::source::TokenSource;
 use crate::store::{Lease, Store, StoreError, Stored, TokenName};
 use crate::token::Token;
-use crossbeam::utils::CachePadded;
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -61,7 +60,7 @@ impl Counters {
 }
 
 impl Core {
-    pub fn new(settings: Arc<Settings>, face: Arc<CachePadded<Face>>) -> Arc<Core> {
+    pub fn new(settings: Arc<Settings>, face: Arc<Face>) -> Arc<Core> {
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
             // Without the system's randomness, time and pid still keep two processes apart.

@@ -18,13 +18,16 @@ pub enum AtHand {
     Gone,
 }
 
-/// Tells fresh from due and expired. `not_before` is the moment of the next attempt, in nanoseconds of the monotonic
-/// clock: after a failed refresh, or never while a flight is running.
+/// Tells fresh from due and expired; `refresh_at` is not after `expires_at`. `not_before` is the moment of the next
+/// attempt, in nanoseconds of the monotonic clock: after a failed refresh, or never while a flight is running.
 #[inline]
 pub fn at_hand(now: Moment, refresh_at: Moment, expires_at: Moment, not_before: u64) -> AtHand {
-    if now.reached(expires_at) {
+    // The commonest answer takes one comparison of each clock.
+    if !now.reached(refresh_at) {
+        AtHand::Fresh
+    } else if now.reached(expires_at) {
         AtHand::Gone
-    } else if now.reached(refresh_at) && now.mono >= not_before {
+    } else if now.mono >= not_before {
         AtHand::Due
     } else {
         AtHand::Fresh

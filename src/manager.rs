@@ -14,7 +14,6 @@ use crate::refresh;
 use crate::slot::Face;
 use crate::store::Inspection;
 use crate::token::Token;
-use crossbeam::utils::CachePadded;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,10 +21,13 @@ use std::time::{Duration, Instant};
 
 /// Hands out the fleet's token. Clones share everything; any thread may use any clone.
 #[derive(Clone)]
-pub struct TokenManager(Arc<Shared>);
+pub struct TokenManager {
+    /// What a hit reads, one step away.
+    face: Arc<Face>,
+    shared: Arc<Shared>,
+}
 
 struct Shared {
-    face: Arc<CachePadded<Face>>,
     settings: Arc<Settings>,
     core: PerProcess<Arc<Core>>,
 }
@@ -68,7 +70,7 @@ impl TokenManager {
     pub(crate) fn new(settings: Settings) -> TokenManager {
         let (face, settings) = (Face::new(), Arc::new(settings));
         let core = PerProcess::new(Core::new(settings.clone(), face.clone()));
-        TokenManager(Arc::new(Shared { face, settings, core }))
+        TokenManager { face, shared: Arc::new(Shared { settings, core }) }
     }
 
     /// Returns a token that is valid now, waiting for one no longer than the deadline of the settings (15 seconds by
@@ -76,10 +78,11 @@ impl TokenManager {
     ///
     /// # Errors
     /// As [`get_within`](TokenManager::get_within).
+    #[inline]
     pub fn get(&self) -> Result<Token, Error> {
-        match self.0.face.hit() {
+        match self.face.hit() {
             Some(token) => Ok(token),
-            None => self.get_slowly(self.0.settings.policy.deadline),
+            None => self.get_slowly(self.shared.settings.policy.deadline),
         }
     }
 
@@ -91,8 +94,9 @@ impl TokenManager {
     /// [`Source`](crate::ErrorKind::Source), [`Store`](crate::ErrorKind::Store) or
     /// [`Limited`](crate::ErrorKind::Limited) when no token can be had and none is valid;
     /// [`Reentrant`](crate::ErrorKind::Reentrant) when called by the manager's own source.
+    #[inline]
     pub fn get_within(&self, within: Duration) -> Result<Token, Error> {
-        match self.0.face.hit() {
+        match self.face.hit() {
             Some(token) => Ok(token),
             None => self.get_slowly(within),
         }
@@ -166,7 +170,7 @@ impl TokenManager {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be asked.
     pub fn inspect(&self) -> Result<Inspection, Error> {
-        let Settings { store, name, egress, .. } = &*self.0.settings;
+        let Settings { store, name, egress, .. } = &*self.shared.settings;
         store.inspect(name, egress).map_err(Error::store)
     }
 
@@ -176,14 +180,14 @@ impl TokenManager {
     }
 
     fn core(&self) -> &Arc<Core> {
-        let Shared { face, settings, core } = &*self.0;
-        core.get(|| Core::new(settings.clone(), face.clone()))
+        let Shared { settings, core } = &*self.shared;
+        core.get(|| Core::new(settings.clone(), self.face.clone()))
     }
 }
 
 impl fmt::Debug for TokenManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenManager").field("name", &self.0.settings.name.to_string()).finish_non_exhaustive()
+        f.debug_struct("TokenManager").field("name", &self.shared.settings.name.to_string()).finish_non_exhaustive()
     }
 }
 

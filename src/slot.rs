@@ -5,7 +5,6 @@ use crate::clock::Moment;
 use crate::decide::{self, AtHand};
 use crate::sync::{AtomicU64, Ordering, RwLock, thread_local};
 use crate::token::Token;
-use crossbeam::utils::CachePadded;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
@@ -20,10 +19,14 @@ thread_local! {
 /// A thread's clone of a token, and the version of the slot it was taken from.
 struct Own {
     version: u64,
+    /// The token's, here so that a hit need not wait for the token's own cache line.
+    refresh_at: Moment,
     token: Token,
 }
 
-/// What a hit reads: one line, written only when the token changes or a flight starts or ends.
+/// What a hit reads: one cache line, written only when the token changes or a flight starts or ends. Not padded to two,
+/// as for a line that is written often: what lies beside it is its own reference count, at rest while managers are.
+#[repr(align(64))]
 pub struct Face {
     /// Changes with the token, and is never the same in two slots; 0 while there is no token.
     version: AtomicU64,
@@ -33,20 +36,27 @@ pub struct Face {
 }
 
 impl Face {
-    pub fn new() -> Arc<CachePadded<Face>> {
+    pub fn new() -> Arc<Face> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let place = MADE.fetch_add(1, Ordering::Relaxed) % PLACES;
-        Arc::new(CachePadded::new(Face { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place }))
+        Arc::new(Face { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place })
     }
 
     /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
     #[inline]
     pub fn hit(&self) -> Option<Token> {
-        let version = self.version.load(Ordering::Acquire);
+        // Before all else, so that nothing has to be saved across the calls to the clock.
+        let now = Moment::now();
         OWN.try_with(|own| {
             let own = own.borrow();
-            let own = own.get(self.place)?.as_ref().filter(|own| own.version == version)?;
-            match self.at_hand(Moment::now(), &own.token) {
+            let own = own.get(self.place)?.as_ref()?;
+            if own.version != self.version.load(Ordering::Acquire) {
+                return None;
+            }
+            if !now.reached(own.refresh_at) {
+                return Some(own.token.clone());
+            }
+            match self.at_hand(now, &own.token) {
                 AtHand::Fresh => Some(own.token.clone()),
                 AtHand::Due | AtHand::Gone => None,
             }
@@ -68,14 +78,14 @@ impl Face {
             if own.len() <= self.place {
                 own.resize_with(self.place + 1, || None);
             }
-            own[self.place] = Some(Own { version, token: token.unshared() });
+            own[self.place] = Some(Own { version, refresh_at: token.refresh_at(), token: token.unshared() });
         });
     }
 }
 
 /// The process's token and what it knows of generations.
 pub struct Slot {
-    face: Arc<CachePadded<Face>>,
+    face: Arc<Face>,
     held: RwLock<Held>,
 }
 
@@ -90,7 +100,7 @@ struct Held {
 
 impl Slot {
     /// Makes an empty slot behind a face, which a forked child takes over from its parent.
-    pub fn new(face: Arc<CachePadded<Face>>) -> Slot {
+    pub fn new(face: Arc<Face>) -> Slot {
         face.version.store(0, Ordering::Release);
         face.not_before.store(0, Ordering::Relaxed);
         Slot { face, held: RwLock::default() }

@@ -1,0 +1,196 @@
+//! Eight processes of 25 threads on one real Redis: how soon all are served after a commit, beside a bare PUBLISH → GET
+//! and beside polling; what a due token costs a caller; and what each design costs Redis.
+
+use member::{LIFE, REQUESTS, THREADS};
+use redis_server::RedisServer;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::{env, fs, thread};
+use token_manager_benches::measure::{asked_for, machine_time, quantile, ratio};
+
+mod member;
+mod original;
+#[path = "../../../examples/support/redis_server.rs"]
+mod redis_server;
+
+const PROCESSES: usize = 8;
+const ROUNDS: usize = 31;
+
+/// A process of the fleet.
+struct Member {
+    child: Child,
+    tell: ChildStdin,
+    hear: BufReader<ChildStdout>,
+}
+
+impl Member {
+    fn start(url: &str) -> Member {
+        let program = env::current_exe().expect("this program");
+        let mut command = Command::new(program);
+        let mut child =
+            command.args(["--member", url]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("fork");
+        let (tell, hear) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        Member { child, tell, hear: BufReader::new(hear) }
+    }
+
+    fn hear(&mut self) -> Vec<u64> {
+        let mut line = String::new();
+        self.hear.read_line(&mut line).expect("text");
+        line.split_whitespace().map(|word| word.parse().expect("a number")).collect()
+    }
+}
+
+struct Fleet {
+    members: Vec<Member>,
+    redis: RedisServer,
+}
+
+impl Fleet {
+    fn start() -> Fleet {
+        let redis = RedisServer::start().expect("a Redis");
+        let members = (0..PROCESSES).map(|_| Member::start(&redis.url())).collect();
+        Fleet { members, redis }
+    }
+
+    fn tell(&mut self, line: &str) {
+        for member in &mut self.members {
+            writeln!(member.tell, "{line}").and_then(|()| member.tell.flush()).expect("the member reads");
+        }
+    }
+
+    fn hear(&mut self) -> Vec<Vec<u64>> {
+        self.members.iter_mut().map(Member::hear).collect()
+    }
+
+    fn ask(&mut self, line: &str) -> Vec<Vec<u64>> {
+        self.tell(line);
+        self.hear()
+    }
+
+    /// Returns how long after the commit's reply each thread was served, in milliseconds.
+    fn turnover(&mut self, line: &str) -> Vec<f64> {
+        let answers = self.ask(line);
+        let committed = answers.iter().map(|answer| answer[0]).max().expect("members");
+        waits(committed, &answers)
+    }
+
+    fn bare(&mut self, round: usize) -> Vec<f64> {
+        let name = format!("bare-{round}");
+        self.tell(&format!("bare {name}"));
+        self.hear(); // all are subscribed
+        self.redis.command(&["SET", &name, "value"]);
+        self.redis.command(&["PUBLISH", &name, "1"]);
+        let published = machine_time();
+        waits(published, &self.hear())
+    }
+
+    /// Returns the seconds of CPU and the commands that Redis has spent so far.
+    fn spent(&self) -> [f64; 2] {
+        let info = self.redis.command(&["INFO"]);
+        let field = |name: &str| -> f64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)).expect("a field of INFO");
+            line.trim_start_matches(':').trim().parse().expect("a number")
+        };
+        [field("used_cpu_sys:") + field("used_cpu_user:"), field("total_commands_processed:")]
+    }
+
+    /// Returns how often each command was called since the last RESETSTAT.
+    fn calls(&self, command: &str) -> f64 {
+        let info = self.redis.command(&["INFO", "commandstats"]);
+        let calls = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        calls.map_or(0.0, |rest| rest.split(',').next().expect("a field").parse().expect("a number"))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for Member { child, .. } in &mut self.members {
+            let _ = child.kill(); // it may have ended by itself
+            let _ = child.wait();
+        }
+    }
+}
+
+fn waits(since: u64, answers: &[Vec<u64>]) -> Vec<f64> {
+    let served = answers.iter().flat_map(|answer| &answer[1..]);
+    served.map(|served| served.saturating_sub(since) as f64 / 1e6).collect()
+}
+
+fn main() {
+    let args: Vec<String> = env::args().collect();
+    match &args[..] {
+        [_, flag, url] if flag == "--member" => member::serve(url),
+        _ if asked_for() => {
+            let mut fleet = Fleet::start();
+            turnovers(&mut fleet);
+            loads(&mut fleet);
+        }
+        _ => {}
+    }
+}
+
+fn turnovers(fleet: &mut Fleet) {
+    fleet.turnover("turnover warm-up"); // connections, scripts
+    let mut last = [const { Vec::new() }; 3];
+    let mut all = [const { Vec::<f64>::new() }; 3];
+    let mut commands = [const { Vec::new() }; 2];
+    for round in 0..ROUNDS {
+        fleet.redis.command(&["CONFIG", "RESETSTAT"]);
+        let ours = fleet.turnover(&format!("turnover turn-{round}"));
+        commands[0].push((fleet.calls("evalsha") + fleet.calls("eval")) / PROCESSES as f64);
+        commands[1].push(fleet.calls("subscribe") / PROCESSES as f64);
+        let rounds = [ours, fleet.bare(round), fleet.turnover(&format!("polling poll-{round}"))];
+        for ((last, all), round) in last.iter_mut().zip(&mut all).zip(rounds) {
+            last.push(round.iter().copied().fold(0.0, f64::max));
+            all.extend(round);
+        }
+    }
+    println!(
+        "{PROCESSES} processes × {THREADS} threads wait for one token; {ROUNDS} rounds in turns; ms after the commit's reply"
+    );
+    println!("| | one thread p50 | last thread p50 | last thread p90 | × bare |\n|---|---|---|---|---|");
+    let mut csv = String::from("design,wait_ms\n");
+    for (index, name) in ["token-manager", "bare PUBLISH → GET", "polling each ms"].iter().enumerate() {
+        let [p50, p90] = [0.5, 0.9].map(|part| quantile(&mut last[index].clone(), part));
+        let times = ratio(&last[index], &last[1]);
+        println!("| {name} | {:.2} | {p50:.2} | {p90:.2} | {times:.2} |", quantile(&mut all[index], 0.5));
+        for percent in 0..=100 {
+            let wait = quantile(&mut all[index], f64::from(percent) / 100.0);
+            writeln!(csv, "{name},{wait:.3}").expect("memory");
+        }
+    }
+    fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/results/turnover.csv"), csv).expect("a writable folder");
+    let [scripts, subscriptions] = commands.map(|mut counts| quantile(&mut counts, 0.5));
+    println!("Redis commands per process and life: {scripts:.2} scripts, {subscriptions:.2} subscriptions (medians)\n");
+}
+
+/// The same requests at the same pace by each design, and what they cost Redis.
+fn loads(fleet: &mut Fleet) {
+    let before = fleet.spent();
+    let ours = fleet.ask("load steady");
+    let between = fleet.spent();
+    thread::sleep(LIFE);
+    let before_polling = fleet.spent();
+    fleet.ask("polling-load steady-polling");
+    let after = fleet.spent();
+    let spent = |from: [f64; 2], to: [f64; 2]| [to[0] - from[0], to[1] - from[1]];
+    let (ours_spent, polling) = (spent(before, between), spent(before_polling, after));
+    let requests = PROCESSES * THREADS * REQUESTS;
+    println!("{requests} requests at a steady pace, tokens of {LIFE:?}, by each design; what they cost Redis");
+    println!("| | CPU s | commands, those inside scripts included |\n|---|---|---|");
+    println!("| token-manager | {:.3} | {:.0} |", ours_spent[0], ours_spent[1]);
+    println!("| polling each ms | {:.3} | {:.0} |", polling[0], polling[1]);
+    println!("| times less | {:.0} | {:.0} |\n", polling[0] / ours_spent[0], polling[1] / ours_spent[1]);
+
+    let calls = |which: usize| ours.iter().flatten().skip(which).step_by(2).map(|nanos| *nanos as f64 / 1e6);
+    println!("The same calls, over {} lives or so; ms", (REQUESTS as u64 * 20) / (LIFE.as_millis() as u64 * 3 / 4));
+    println!("| | p50 | p99.9 | longest | above 1 ms |\n|---|---|---|---|---|");
+    for (name, which) in [("token refreshed in the background", 0), ("nothing to refresh (the machine's own noise)", 1)]
+    {
+        let mut times: Vec<f64> = calls(which).collect();
+        let above = times.iter().filter(|time| **time > 1.0).count();
+        let [p50, p999, longest] = [0.5, 0.999, 1.0].map(|part| quantile(&mut times, part));
+        println!("| {name} | {p50:.5} | {p999:.4} | {longest:.2} | {above} |");
+    }
+}
