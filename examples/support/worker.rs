@@ -36,6 +36,7 @@ pub fn work_if_ordered() {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["get", tag, threads, within] => worker.get(tag, number(threads), Duration::from_millis(number(within))),
+            ["call", within] => worker.call_here(Duration::from_millis(number(within))),
             ["invalidate", tag] => worker.reject(tag, 1),
             ["reject", tag, threads] => worker.reject(tag, number(threads)),
             ["arm", point] => gate.arm(point),
@@ -172,6 +173,13 @@ impl Worker {
             let tally = calls.into_iter().filter_map(|call| call.join().ok()).fold(Tally::default(), Tally::and);
             say(format!("got tag={tag} {tally}"));
         });
+    }
+
+    /// Calls on the thread that reads the orders.
+    fn call_here(&self, within: Duration) {
+        let mut tally = Tally::default();
+        self.call(within, &mut tally);
+        say(format!("got tag=call {tally}"));
     }
 
     /// Has so many threads reject the last token at once, as when an API answers 401 to all of them.
