@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use token_manager::{Budget, Error, ErrorKind, Event, Flights, FreshGuard, RedisStore, Token, TokenManager};
+use token_manager::{
+    Attempt, Budget, Error, ErrorKind, Event, Fetched, Flights, FreshGuard, RedisStore, Token, TokenManager,
+};
 
 #[path = "client.rs"]
 mod client;
@@ -71,13 +73,20 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
     };
     let mut builder = TokenManager::builder("faults")
         .store(store)
-        .source(client::http_source(settings["issuer"].to_string()))
         .budget(Budget::per_minute(per_minute as u32).burst(burst as u32))
         .observer(|event: &Event| {
             if let Event::Committed { late: true, .. } | Event::Abandoned { .. } | Event::LeaseLost { .. } = event {
                 say(format!("event {event}"));
             }
         });
+    builder = match millis("local") {
+        // An HTTP client may need threads of its own; this source needs none.
+        Some(pause) => builder.source(move |attempt: &Attempt| {
+            thread::sleep(pause);
+            Ok(Fetched::new(format!("local-{}", attempt.generation()), Duration::from_secs(600)))
+        }),
+        None => builder.source(client::http_source(settings["issuer"].to_string())),
+    };
     if let Some(lease) = millis("lease") {
         builder = builder.lease(lease);
     }

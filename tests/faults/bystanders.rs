@@ -1,6 +1,7 @@
 //! What happens to the process itself: it forks, it has no thread left, its clocks step.
 
 use crate::bench::{Bench, PATIENT, all_served, served, wait_until};
+use crate::crew::Worker;
 use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, AtHand};
@@ -43,15 +44,15 @@ fn fork_while_other_threads_wait() {
 #[test]
 fn no_thread_left_for_a_flight() {
     let bench = Bench::new();
-    let mut worker = bench.worker();
-    worker.order("starve");
-    let starved = worker.word("starved");
-    assert_eq!((starved.text("ok"), starved.text("spawn")), ("true", "false"));
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=100");
+    starve(&mut worker);
     // The call runs on the thread that reads the orders, which is there already.
     worker.order("call 10000");
     let generation = all_served(&worker.got("call"), 1);
-    bench.assert_fetches(1);
+    worker.order("stats");
+    assert_eq!(worker.word("stats").number("fetches"), 1);
     assert_eq!(served(&mut bench.worker(), 1), generation);
+    bench.assert_fetches(0);
 }
 
 #[test]
@@ -59,16 +60,29 @@ fn no_thread_left_to_refresh_a_due_token() {
     let bench = Bench::new();
     served(&mut bench.worker(), 1);
     bench.cast_doubt();
-    let mut worker = bench.worker();
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000");
     let old = served(&mut worker, 1);
-    worker.order("starve");
-    worker.word("starved");
-    bench.issuer.hold();
+    starve(&mut worker);
     // Zero never blocks, not even where the refresh would have to run on the caller's thread.
     worker.order("call 0");
     assert_eq!(all_served(&worker.got("call"), 1), old);
-    bench.issuer.release();
-    assert!(bench.issuer.stats().asked <= 2);
+    bench.assert_fetches(1);
+}
+
+#[test]
+fn no_thread_left_and_a_deadline_of_zero() {
+    let bench = Bench::new();
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000");
+    starve(&mut worker);
+    worker.order("call 0");
+    let words = worker.got("call");
+    assert_eq!((words.number("ok"), words.number("late")), (0, 0));
+}
+
+fn starve(worker: &mut Worker) {
+    worker.order("starve");
+    let starved = worker.word("starved");
+    assert_eq!((starved.text("ok"), starved.text("spawn")), ("true", "false"));
 }
 
 #[test]
