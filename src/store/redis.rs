@@ -101,7 +101,7 @@ struct Links {
 
 impl Links {
     fn pool(&self) -> connection::Pool {
-        connection::pool(self.connector.clone(), self.pool_size, self.pool_timeout)
+        connection::Pool::new(self.connector.clone(), self.pool_size, self.pool_timeout)
     }
 }
 
@@ -153,7 +153,7 @@ impl RedisStore {
     /// to a repetition, so a lost reply does no harm.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
         let Shared { links, pool, .. } = &*self.0;
-        let mut pooled = pool.get(|| links.pool()).get().map_err(connection::no_connection)?;
+        let mut pooled = pool.get(|| links.pool()).get()?;
         let value = match pooled.run(script, keys, args) {
             Err(broken) if pooled.broken() => {
                 drop(pooled);

@@ -2,13 +2,12 @@
 //! be taken for the answer to another command.
 
 use crate::store::{StoreError, StoreErrorKind};
-use r2d2::{HandleError, ManageConnection, NopErrorHandler};
+use parking_lot::Mutex;
+use r2d2::{HandleError, ManageConnection, NopErrorHandler, PooledConnection};
 use redis::{Client, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 use std::sync::Arc;
 use std::time::Duration;
-
-pub type Pool = r2d2::Pool<Connector>;
 
 /// Makes connections.
 #[derive(Clone)]
@@ -58,26 +57,43 @@ impl Link {
 
     fn ask(&mut self, verb: &str, script: &str, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
         let answer = redis::cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args).query(&mut self.connection);
-        self.broken |= answer.as_ref().is_err_and(|error: &RedisError| error.code().is_none());
+        self.broken |= answer.as_ref().is_err_and(|error| breaks(code(error)));
         answer
     }
 
     /// Returns whether anything but an orderly answer came: a wait that timed out, a cut line, a reply not of the
-    /// protocol.
+    /// protocol; or the answer of a server that is not, or no longer, the primary.
     pub fn broken(&self) -> bool {
         self.broken
     }
 }
 
-impl ManageConnection for Connector {
-    type Connection = Link;
-    type Error = RedisError;
+/// Connections in stock.
+pub struct Pool {
+    links: r2d2::Pool<Stock>,
+    refusal: Refusal,
+}
 
-    fn connect(&self) -> RedisResult<Link> {
-        self.open()
+/// Why the last connection could not be made: r2d2 itself passes on no more than a text.
+type Refusal = Arc<Mutex<Option<(StoreErrorKind, String)>>>;
+
+/// Makes the connections of a pool.
+pub struct Stock {
+    connector: Connector,
+    refusal: Refusal,
+}
+
+impl ManageConnection for Stock {
+    type Connection = Link;
+    type Error = StoreError;
+
+    fn connect(&self) -> Result<Link, StoreError> {
+        let link = self.connector.open().map_err(failure);
+        *self.refusal.lock() = link.as_ref().err().map(|error| (error.kind(), error.to_string()));
+        link
     }
 
-    fn is_valid(&self, _: &mut Link) -> RedisResult<()> {
+    fn is_valid(&self, _: &mut Link) -> Result<(), StoreError> {
         Ok(()) // Never asked: a PING on each check-out would double the round trips.
     }
 
@@ -86,32 +102,70 @@ impl ManageConnection for Connector {
     }
 }
 
-/// Makes a pool that opens no connection before one is needed, so that a program starts while Redis is down.
-pub fn pool(connector: Connector, size: u32, timeout: Duration) -> Pool {
-    // One worker thread instead of r2d2's three, ended with the pool instead of half a minute later.
-    let workers = ScheduledThreadPool::builder()
-        .num_threads(1)
-        .thread_name_pattern("tkm-pool-{}")
-        .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
-        .build();
-    r2d2::Pool::builder()
-        .max_size(size)
-        .min_idle(Some(0))
-        .test_on_check_out(false)
-        .connection_timeout(timeout)
-        .error_handler(Box::new(NopErrorHandler) as Box<dyn HandleError<RedisError>>)
-        .thread_pool(Arc::new(workers))
-        .build_unchecked(connector)
+impl Pool {
+    /// Makes a pool that opens no connection before one is needed, so that a program starts while Redis is down.
+    pub fn new(connector: Connector, size: u32, timeout: Duration) -> Pool {
+        // One worker thread instead of r2d2's three, ended with the pool instead of half a minute later.
+        let workers = ScheduledThreadPool::builder()
+            .num_threads(1)
+            .thread_name_pattern("tkm-pool-{}")
+            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
+            .build();
+        let refusal = Refusal::default();
+        let links = r2d2::Pool::builder()
+            .max_size(size)
+            .min_idle(Some(0))
+            .test_on_check_out(false)
+            .connection_timeout(timeout)
+            .error_handler(Box::new(NopErrorHandler) as Box<dyn HandleError<StoreError>>)
+            .thread_pool(Arc::new(workers))
+            .build_unchecked(Stock { connector, refusal: refusal.clone() });
+        Pool { links, refusal }
+    }
+
+    /// Returns a connection from stock or a new one.
+    pub fn get(&self) -> Result<PooledConnection<Stock>, StoreError> {
+        self.links.get().map_err(|error| match self.refusal.lock().clone() {
+            Some((kind, message)) if kind != StoreErrorKind::Unreachable => StoreError::new(kind, message),
+            _ => {
+                let message = "no connection to Redis could be had in time";
+                StoreError::new(StoreErrorKind::Unreachable, message).because(error)
+            }
+        })
+    }
 }
 
-/// Says what is wrong when no connection could be had.
-pub fn no_connection(error: r2d2::Error) -> StoreError {
-    StoreError::new(StoreErrorKind::Unreachable, "no connection to Redis could be had in time").because(error)
+/// Returns the code that an error begins with, or ought to: what stops a script in its course is `ERR` to some versions
+/// of Redis, and so is a request of more than ten words from somebody who has not logged in.
+fn code(error: &RedisError) -> Option<&str> {
+    const TELLING: [(&str, &str); 8] = [
+        ("unauthenticated", "NOAUTH"),
+        ("can't run this command", "NOPERM"),
+        ("can't access", "NOPERM"),
+        ("READONLY", "READONLY"),
+        ("OOM command", "OOM"),
+        ("MISCONF", "MISCONF"),
+        ("WRONGTYPE", "WRONGTYPE"),
+        ("MASTERDOWN", "MASTERDOWN"),
+    ];
+    match (error.code(), error.detail()) {
+        (Some("ERR"), Some(text)) => {
+            let telling = TELLING.into_iter().find(|(part, _)| text.contains(part));
+            Some(telling.map_or("ERR", |(_, code)| code))
+        }
+        (code, _) => code,
+    }
+}
+
+/// Returns whether a connection that gave this answer is to be given up. One to a primary that has become a replica
+/// would stay open, and useless, for ever.
+fn breaks(code: Option<&str>) -> bool {
+    matches!(code, None | Some("READONLY" | "MASTERDOWN" | "NOAUTH"))
 }
 
 /// Says what is wrong, in words of our own: Redis's text may quote a command's arguments, and so a secret.
 pub fn failure(error: RedisError) -> StoreError {
-    let code = error.code().unwrap_or_default().to_owned();
+    let code = code(&error).unwrap_or_default().to_owned();
     let (kind, advice) = match code.as_str() {
         "" if error.kind() == ErrorKind::AuthenticationFailed => {
             (StoreErrorKind::Denied, "Redis refused the credentials; check the user and the password in the URL")
@@ -126,6 +180,7 @@ pub fn failure(error: RedisError) -> StoreError {
             (StoreErrorKind::Denied, "the user needs EVAL, EVALSHA, SUBSCRIBE, the scripts' commands and the keys")
         }
         "READONLY" => (StoreErrorKind::NotWritable, "this Redis is a replica; connect to the primary"),
+        "MASTERDOWN" => (StoreErrorKind::NotWritable, "this Redis is a replica that has lost its primary"),
         "LOADING" => (StoreErrorKind::NotWritable, "Redis is still loading its data"),
         "OOM" => (StoreErrorKind::NotWritable, "Redis is at its maxmemory"),
         "MISCONF" => (StoreErrorKind::NotWritable, "Redis refuses writes because it cannot save to disk"),

@@ -1,0 +1,106 @@
+//! A store in front of the store: before or after any verb it can announce the point and wait, so that a test stops or
+//! kills its process exactly there.
+
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+use token_manager::{
+    Claim, Claimed, Committed, Cooling, FailureClass, Grant, Inspection, Lease, Listener, RedisStore, Store,
+    StoreError, TokenName,
+};
+
+/// Where calls wait.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<State>,
+    opened: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    armed: HashSet<String>,
+    /// How often the gate was opened.
+    opened: u64,
+}
+
+impl Gate {
+    /// Stops the next call that comes to this point, `before-claim`, `after-commit` and so on.
+    pub fn arm(&self, point: &str) {
+        self.state.lock().armed.insert(point.to_owned());
+        super::say(format!("armed {point}"));
+    }
+
+    /// Lets every call go on that waits now.
+    pub fn open(&self) {
+        self.state.lock().opened += 1;
+        self.opened.notify_all();
+    }
+
+    fn pass(&self, point: &str) {
+        let mut state = self.state.lock();
+        if state.armed.remove(point) {
+            let before = state.opened;
+            super::say(format!("at {point}"));
+            self.opened.wait_while(&mut state, |state| state.opened == before);
+        }
+    }
+
+    fn around<T>(&self, verb: &str, call: impl FnOnce() -> T) -> T {
+        self.pass(&format!("before-{verb}"));
+        let answer = call();
+        self.pass(&format!("after-{verb}"));
+        answer
+    }
+}
+
+pub struct Gated {
+    store: RedisStore,
+    gate: Arc<Gate>,
+}
+
+impl Gated {
+    pub fn new(store: RedisStore, gate: Arc<Gate>) -> Gated {
+        Gated { store, gate }
+    }
+}
+
+impl Store for Gated {
+    fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
+        self.gate.around("claim", || self.store.claim(name, claim))
+    }
+
+    fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
+        self.gate.around("renew", || self.store.renew(name, lease, length))
+    }
+
+    fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
+        self.gate.around("commit", || self.store.commit(name, lease, grant))
+    }
+
+    fn fail(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        class: FailureClass,
+        retry_after: Option<Duration>,
+    ) -> Result<Option<Cooling>, StoreError> {
+        self.gate.around("fail", || self.store.fail(name, lease, class, retry_after))
+    }
+
+    fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
+        self.gate.around("invalidate", || self.store.invalidate(name, generation))
+    }
+
+    fn inspect(&self, name: &TokenName, egress: &str) -> Result<Inspection, StoreError> {
+        self.store.inspect(name, egress)
+    }
+
+    fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
+        self.store.listen(name)
+    }
+
+    fn timeout(&self) -> Duration {
+        self.store.timeout()
+    }
+}

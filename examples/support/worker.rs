@@ -1,0 +1,325 @@
+//! A process of a fleet that takes orders, a line each, on its standard input and reports on its standard output: the
+//! part that fault tests kill, stop and starve. It judges nothing but order: a generation older than one already handed
+//! out in this process is counted as `back`.
+#![allow(dead_code)] // every program uses another part of it
+
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::env;
+use std::io::{self, BufRead, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use token_manager::{
+    Attempt, Budget, Error, ErrorKind, Event, Fetched, Flights, FreshGuard, RedisStore, Token, TokenManager,
+};
+
+#[path = "client.rs"]
+mod client;
+#[path = "gate.rs"]
+mod gate;
+use gate::{Gate, Gated};
+
+/// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
+pub const SETTINGS: &str = "TOKEN_MANAGER_WORKER";
+/// What a call may take beyond its deadline before it counts as late: a busy machine's slack, not the library's.
+const SLACK: Duration = Duration::from_millis(750);
+
+/// Takes orders until the input ends; returns at once if this process was not started as a worker.
+pub fn work_if_ordered() {
+    let Ok(settings) = env::var(SETTINGS) else { return };
+    let settings: HashMap<&str, &str> = settings.split(' ').filter_map(|pair| pair.split_once('=')).collect();
+    let gate = Arc::new(Gate::default());
+    let worker = Worker::new(build(&settings, &gate));
+    say(format!("ready pid={}", std::process::id()));
+    let (mut fresh, mut load) = (None::<FreshGuard>, None::<Load>);
+    for line in io::stdin().lock().lines().map_while(Result::ok) {
+        let words: Vec<&str> = line.split(' ').collect();
+        match words[..] {
+            ["get", tag, threads, within] => worker.get(tag, number(threads), Duration::from_millis(number(within))),
+            ["call", within] => worker.call_here(Duration::from_millis(number(within))),
+            ["invalidate", tag] => worker.reject(tag, 1),
+            ["reject", tag, threads] => worker.reject(tag, number(threads)),
+            ["arm", point] => gate.arm(point),
+            ["go"] => gate.open(),
+            ["fresh", "on"] => {
+                fresh = worker.manager.keep_fresh().ok();
+                say("fresh on".into());
+            }
+            ["fresh", "off"] => fresh = None,
+            ["load", threads, pause] => load = Some(worker.load(number(threads), Duration::from_millis(number(pause)))),
+            ["halt"] => worker.halt(load.take()),
+            ["stats"] => worker.stats(),
+            ["starve"] => starve(),
+            ["fork"] => worker.fork(),
+            _ => say(format!("what {line}")),
+        }
+    }
+    drop(fresh);
+    std::process::exit(0);
+}
+
+fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
+    let millis = |key: &str| settings.get(key).map(|value| Duration::from_millis(number(value)));
+    let mut options = RedisStore::options(settings["redis"]);
+    if let Some(limit) = millis("io") {
+        options = options.io_timeout(limit).connect_timeout(limit);
+    }
+    let store = Gated::new(options.open().expect("a store"), gate.clone());
+    let (per_minute, burst) = match settings.get("budget").and_then(|budget| budget.split_once('/')) {
+        Some((per_minute, burst)) => (number(per_minute), number(burst)),
+        None => (60_000, 1_000),
+    };
+    let mut builder = TokenManager::builder("faults")
+        .store(store)
+        .budget(Budget::per_minute(per_minute as u32).burst(burst as u32))
+        .observer(|event: &Event| {
+            if let Event::Committed { late: true, .. } | Event::Abandoned { .. } | Event::LeaseLost { .. } = event {
+                say(format!("event {event}"));
+            }
+        });
+    builder = match millis("local") {
+        // An HTTP client may need threads of its own; this source needs none.
+        Some(pause) => builder.source(move |attempt: &Attempt| {
+            thread::sleep(pause);
+            Ok(Fetched::new(format!("local-{}", attempt.generation()), Duration::from_secs(600)))
+        }),
+        None => builder.source(client::http_source(settings["issuer"].to_string())),
+    };
+    if let Some(lease) = millis("lease") {
+        builder = builder.lease(lease);
+    }
+    if let Some(limit) = millis("fetch_limit") {
+        builder = builder.fetch_limit(limit);
+    }
+    if settings.get("flights") == Some(&"inline") {
+        builder = builder.flights(Flights::OnCallersThread);
+    }
+    builder.build().expect("a manager")
+}
+
+/// A line at a time, whatever thread it comes from. A parent that is gone is no reason to panic.
+fn say(line: String) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or_else(|_| panic!("`{text}` is not a number"))
+}
+
+#[derive(Clone)]
+struct Worker {
+    manager: TokenManager,
+    /// The newest generation that any call here has returned.
+    newest: Arc<AtomicU64>,
+    last: Arc<Mutex<Option<Token>>>,
+}
+
+/// What calls came to.
+#[derive(Default)]
+struct Tally {
+    ok: u64,
+    errors: BTreeMap<String, u64>,
+    /// The words of one of the errors, causes included.
+    words: String,
+    secrets: HashSet<String>,
+    generations: Option<(u64, u64)>,
+    worst: Duration,
+    late: u64,
+    back: u64,
+}
+
+struct Load {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<Tally>>,
+}
+
+impl Worker {
+    fn new(manager: TokenManager) -> Worker {
+        Worker { manager, newest: Arc::default(), last: Arc::default() }
+    }
+
+    fn call(&self, within: Duration, tally: &mut Tally) {
+        let (newest, start) = (self.newest.load(Ordering::SeqCst), Instant::now());
+        let answer = self.manager.get_within(within);
+        let took = start.elapsed();
+        tally.worst = tally.worst.max(took);
+        tally.late += u64::from(took > within + SLACK);
+        match answer {
+            Ok(token) => {
+                let generation = token.generation();
+                tally.ok += 1;
+                tally.back += u64::from(generation < newest);
+                self.newest.fetch_max(generation, Ordering::SeqCst);
+                let (low, high) = tally.generations.unwrap_or((generation, generation));
+                tally.generations = Some((low.min(generation), high.max(generation)));
+                tally.secrets.insert(token.secret().to_owned());
+                *self.last.lock() = Some(token);
+            }
+            Err(error) => {
+                *tally.errors.entry(kind(&error)).or_default() += 1;
+                tally.words = words(&error);
+            }
+        }
+    }
+
+    /// Calls on so many threads at once and reports when all are back.
+    fn get(&self, tag: &str, threads: u64, within: Duration) {
+        let (worker, tag) = (self.clone(), tag.to_owned());
+        let calls: Vec<_> = (0..threads)
+            .map(|_| {
+                let worker = worker.clone();
+                thread::spawn(move || {
+                    let mut tally = Tally::default();
+                    worker.call(within, &mut tally);
+                    tally
+                })
+            })
+            .collect();
+        thread::spawn(move || {
+            let tally = calls.into_iter().filter_map(|call| call.join().ok()).fold(Tally::default(), Tally::and);
+            say(format!("got tag={tag} {tally}"));
+        });
+    }
+
+    /// Calls on the thread that reads the orders.
+    fn call_here(&self, within: Duration) {
+        let mut tally = Tally::default();
+        self.call(within, &mut tally);
+        say(format!("got tag=call {tally}"));
+    }
+
+    /// Has so many threads reject the last token at once, as when an API answers 401 to all of them.
+    fn reject(&self, tag: &str, threads: u64) {
+        let (worker, tag) = (self.clone(), tag.to_owned());
+        thread::spawn(move || {
+            let token = worker.last.lock().clone();
+            thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| token.iter().for_each(|token| worker.manager.invalidate(token)));
+                }
+            });
+            say(format!("rejected tag={tag} threads={threads}"));
+        });
+    }
+
+    fn load(&self, threads: u64, pause: Duration) -> Load {
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = (0..threads)
+            .map(|_| {
+                let (worker, stop) = (self.clone(), stop.clone());
+                thread::spawn(move || {
+                    let mut tally = Tally::default();
+                    while !stop.load(Ordering::Relaxed) {
+                        worker.call(Duration::from_secs(2), &mut tally);
+                        thread::sleep(pause);
+                    }
+                    tally
+                })
+            })
+            .collect();
+        Load { stop, threads }
+    }
+
+    fn halt(&self, load: Option<Load>) {
+        let Some(Load { stop, threads }) = load else { return say(format!("got tag=load {}", Tally::default())) };
+        stop.store(true, Ordering::Relaxed);
+        let tally = threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Tally::default(), Tally::and);
+        say(format!("got tag=load {tally}"));
+    }
+
+    fn stats(&self) {
+        let stats = self.manager.stats();
+        let (flights, fetches, waits, abandoned) = (stats.flights, stats.fetches, stats.waits, stats.abandoned);
+        say(format!("stats flights={flights} fetches={fetches} waits={waits} abandoned={abandoned}"));
+    }
+
+    /// Forks; the child makes one call, reports it and ends without any of the parent's clean-up.
+    fn fork(&self) {
+        // SAFETY: the child only uses what is meant to work after a fork, and leaves through `_exit`.
+        match unsafe { libc::fork() } {
+            0 => {
+                // The parent's hits are still there; the token is rejected so that the child has to ask the store.
+                let token = self.last.lock().clone();
+                token.iter().for_each(|token| self.manager.invalidate(token));
+                let mut tally = Tally::default();
+                self.call(Duration::from_secs(20), &mut tally);
+                say(format!("got tag=child owner={} {tally}", self.manager.owner()));
+                unsafe { libc::_exit(0) }
+            }
+            child => {
+                // SAFETY: it is our child, and nobody else waits for it.
+                let reaped = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } == child;
+                say(format!("forked reaped={reaped} owner={}", self.manager.owner()));
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn and(mut self, other: Tally) -> Tally {
+        self.ok += other.ok;
+        self.late += other.late;
+        self.back += other.back;
+        self.worst = self.worst.max(other.worst);
+        self.secrets.extend(other.secrets);
+        other.errors.into_iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
+        self.words = if self.words.is_empty() { other.words } else { self.words };
+        self.generations = match (self.generations, other.generations) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (one, other) => one.or(other),
+        };
+        self
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let errors: Vec<_> = self.errors.iter().map(|(kind, count)| format!("{kind}:{count}")).collect();
+        let secrets: Vec<_> = self.secrets.iter().map(String::as_str).collect();
+        let (low, high) = self.generations.unwrap_or_default();
+        write!(
+            f,
+            "ok={} errors={} tokens={} low={low} high={high} worst={} late={} back={} secrets={} words={}",
+            self.ok,
+            errors.join(","),
+            self.secrets.len(),
+            self.worst.as_millis(),
+            self.late,
+            self.back,
+            // A long run has had many; the parent only ever looks at a few.
+            if secrets.len() > 5 { String::new() } else { secrets.join(",") },
+            self.words.replace(' ', "_"),
+        )
+    }
+}
+
+fn kind(error: &Error) -> String {
+    match error.kind() {
+        ErrorKind::Source(class) => format!("source-{class}"),
+        kind => format!("{kind:?}").to_lowercase(),
+    }
+}
+
+fn words(error: &Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words.replace(['\n', '\r'], " ")
+}
+
+/// Leaves no room for the stack of another thread.
+fn starve() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let status = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+    let pages = status.split(' ').next().map(number).expect("a size");
+    let limit = pages * rustix::param::page_size() as u64 + (8 << 20);
+    let done = setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: Some(limit) });
+    say(format!("starved ok={} spawn={}", done.is_ok(), thread::Builder::new().spawn(|| {}).is_ok()));
+}

@@ -1,0 +1,140 @@
+//! What happens to the process itself: it forks, it has no thread left, its clocks step.
+
+use crate::bench::{Bench, PATIENT, all_served, served, wait_until};
+use crate::crew::Worker;
+use std::time::Duration;
+use token_manager::internals::Moment;
+use token_manager::internals::decide::{self, AtHand};
+
+#[test]
+fn fork_after_use() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    let old = served(&mut worker, 50);
+    // The child rejects the token, fetches another on connections of its own, and ends.
+    worker.order("fork");
+    let child = worker.word("got tag=child");
+    let parent = worker.word("forked");
+    let newer = all_served(&child, 1);
+    assert!(newer > old);
+    assert_eq!(parent.text("reaped"), "true");
+    assert_ne!(parent.text("owner"), child.text("owner"));
+    bench.assert_fetches(2);
+    worker.order("reject old 50");
+    worker.word("rejected tag=old");
+    assert_eq!(served(&mut worker, 50), newer, "the parent's connections are its own");
+    bench.assert_fetches(2);
+}
+
+#[test]
+fn fork_while_other_threads_wait() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    bench.issuer.hold();
+    worker.get("all", 50, PATIENT);
+    bench.in_flight(1);
+    worker.order("fork");
+    bench.somebody_waits();
+    bench.issuer.release();
+    let newest = all_served(&worker.got("all"), 50);
+    assert_eq!(all_served(&worker.word("got tag=child"), 1), newest);
+    bench.assert_fetches(1);
+}
+
+#[test]
+fn no_thread_left_for_a_flight() {
+    let bench = Bench::new();
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=100");
+    starve(&mut worker);
+    // The call runs on the thread that reads the orders, which is there already.
+    worker.order("call 10000");
+    let generation = all_served(&worker.got("call"), 1);
+    worker.order("stats");
+    assert_eq!(worker.word("stats").number("fetches"), 1);
+    assert_eq!(served(&mut bench.worker(), 1), generation);
+    bench.assert_fetches(0);
+}
+
+#[test]
+fn no_thread_left_to_refresh_a_due_token() {
+    let bench = Bench::new();
+    served(&mut bench.worker(), 1);
+    bench.cast_doubt();
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000");
+    let old = served(&mut worker, 1);
+    starve(&mut worker);
+    // Zero never blocks, not even where the refresh would have to run on the caller's thread.
+    worker.order("call 0");
+    assert_eq!(all_served(&worker.got("call"), 1), old);
+    bench.assert_fetches(1);
+}
+
+#[test]
+fn no_thread_left_and_a_deadline_of_zero() {
+    let bench = Bench::new();
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000");
+    starve(&mut worker);
+    worker.order("call 0");
+    let words = worker.got("call");
+    assert_eq!((words.number("ok"), words.number("late")), (0, 0));
+}
+
+fn starve(worker: &mut Worker) {
+    worker.order("starve");
+    let starved = worker.word("starved");
+    assert_eq!((starved.text("ok"), starved.text("spawn")), ("true", "false"));
+}
+
+#[test]
+fn redis_gone_while_inline_flights_hold_their_callers() {
+    let mut bench = Bench::new();
+    let mut worker = bench.worker_at(&bench.redis.url(), "flights=inline");
+    let old = served(&mut worker, 50);
+    bench.redis.kill();
+    assert_eq!(served(&mut worker, 50), old);
+    bench.redis.restart().unwrap();
+    worker.order("reject old 50");
+    worker.word("rejected tag=old");
+    assert!(served(&mut worker, 50) > old);
+    bench.assert_fetches(2);
+    wait_until("no lease is left behind", || !bench.exists("updater"));
+}
+
+const HOUR: u64 = 3_600_000_000_000;
+
+/// A token of an hour, and the moment when it was asked for.
+fn hour() -> (Moment, Moment, Moment) {
+    let asked_at = Moment { mono: 10 * HOUR, wall: 500 * HOUR };
+    let life = Duration::from_secs(3600);
+    let left = decide::usable(life, Duration::ZERO).left;
+    let (refresh_at, expires_at) = decide::times(asked_at, left, life, false, 0.5);
+    (asked_at, refresh_at, expires_at)
+}
+
+#[test]
+fn wall_clock_steps_an_hour_forward() {
+    let (asked_at, refresh_at, expires_at) = hour();
+    let stepped = Moment { wall: asked_at.wall + HOUR, ..asked_at };
+    assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Gone);
+    // One round trip sets it right: the same generation is welcome again, so the store has an answer and nothing is fetched.
+    assert_eq!(decide::newer_than(None, 7, 0), 6);
+    let (refresh_at, expires_at) =
+        decide::times(stepped, Duration::from_secs(3_500), Duration::from_secs(3_600), false, 0.5);
+    assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Fresh);
+}
+
+#[test]
+fn wall_clock_steps_an_hour_back() {
+    let (asked_at, refresh_at, expires_at) = hour();
+    let stepped = Moment { wall: asked_at.wall - HOUR, ..asked_at };
+    assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Fresh);
+    let an_hour_later = Moment { mono: asked_at.mono + HOUR, wall: asked_at.wall };
+    assert_eq!(decide::at_hand(an_hour_later, refresh_at, expires_at, 0), AtHand::Gone, "no expired token is served");
+}
+
+#[test]
+fn machine_sleeps() {
+    let (asked_at, refresh_at, expires_at) = hour();
+    let woken = Moment { mono: asked_at.mono, wall: asked_at.wall + 8 * HOUR };
+    assert_eq!(decide::at_hand(woken, refresh_at, expires_at, 0), AtHand::Gone);
+}

@@ -1,0 +1,175 @@
+//! Redis answers with a refusal: the error names it, nobody panics, nothing is fetched in vain, and all is well once the
+//! cause is gone.
+
+use crate::bench::{Bench, all_refused, ask, served, wait_until};
+use crate::crew::Worker;
+use crate::redis_server::RedisServer;
+use std::time::Duration;
+
+/// Asserts that every caller is told of the refusal in these words, and that no fetch was made.
+#[track_caller]
+fn refused(bench: &Bench, worker: &mut Worker, names: &str) {
+    let words = all_refused(&ask(worker, 20, Duration::from_secs(10)), 20, "store");
+    assert!(words.contains(names), "`{words}` does not name {names}");
+    bench.assert_fetches(0);
+}
+
+/// Asserts that the refusal is over.
+#[track_caller]
+fn recovered(bench: &Bench, worker: &mut Worker) {
+    served(worker, 20);
+    bench.assert_fetches(1);
+}
+
+#[test]
+fn readonly() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    bench.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    refused(&bench, &mut worker, "READONLY");
+    bench.redis.command(&["REPLICAOF", "NO", "ONE"]);
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn masterdown() {
+    let bench = Bench::with(&["--replica-serve-stale-data", "no"], Duration::from_secs(600));
+    let mut worker = bench.worker();
+    bench.redis.command(&["REPLICAOF", "127.0.0.1", "1"]);
+    refused(&bench, &mut worker, "MASTERDOWN");
+    bench.redis.command(&["REPLICAOF", "NO", "ONE"]);
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn loading() {
+    let mut bench = Bench::with(
+        &["--key-load-delay", "1000", "--loading-process-events-interval-bytes", "1024"],
+        Duration::from_secs(600),
+    );
+    let mut worker = bench.worker();
+    let fill = "for i = 1, 20000 do redis.call('SET', 'other:' .. i, i) end return 1";
+    bench.redis.command(&["EVAL", fill, "0"]);
+    bench.redis.command(&["SAVE"]);
+    bench.redis.restart().unwrap();
+    refused(&bench, &mut worker, "LOADING");
+    bench.redis.command(&["CONFIG", "SET", "key-load-delay", "0"]);
+    wait_until("the data is loaded", || bench.redis.command(&["INFO", "persistence"]).contains("\nloading:0"));
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn out_of_memory() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    bench.redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
+    refused(&bench, &mut worker, "OOM");
+    bench.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn misconf() {
+    // A snapshot cannot be written to /proc.
+    let bench = Bench::with(&["--dir", "/proc", "--logfile", "", "--save", "3600 1"], Duration::from_secs(600));
+    let mut worker = bench.worker();
+    bench.redis.command(&["BGSAVE"]);
+    wait_until("the snapshot has failed", || {
+        bench.redis.command(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err")
+    });
+    refused(&bench, &mut worker, "MISCONF");
+    bench.redis.command(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn no_password() {
+    let bench = Bench::new();
+    bench.redis.command(&["ACL", "SETUSER", "default", "resetpass", ">right"]);
+    refused(&bench, &mut bench.worker(), "NOAUTH");
+    recovered(&bench, &mut bench.worker_at(&url(&bench.redis, ":right"), ""));
+}
+
+#[test]
+fn wrong_password() {
+    let bench = Bench::new();
+    let mut worker = bench.worker_at(&url(&bench.redis, "user:wrong"), "");
+    refused(&bench, &mut worker, "Redis refused the credentials");
+    bench.redis.command(&["ACL", "SETUSER", "user", "on", ">wrong", "~*", "&*", "+@all"]);
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn acl_without_a_needed_command() {
+    for command in ["evalsha", "hset", "set", "hmget"] {
+        let bench = Bench::new();
+        bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~*", "&*", "+@all", &format!("-{command}")]);
+        let mut worker = bench.worker_at(&url(&bench.redis, "user:word"), "");
+        refused(&bench, &mut worker, "NOPERM");
+        bench.redis.command(&["ACL", "SETUSER", "user", &format!("+{command}")]);
+        recovered(&bench, &mut worker);
+    }
+}
+
+#[test]
+fn acl_without_the_keys() {
+    let bench = Bench::new();
+    bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~other:*", "&*", "+@all"]);
+    let mut worker = bench.worker_at(&url(&bench.redis, "user:word"), "");
+    refused(&bench, &mut worker, "NOPERM");
+    bench.redis.command(&["ACL", "SETUSER", "user", "~tm:*"]);
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn acl_without_channels_costs_events_and_nothing_else() {
+    let bench = Bench::new();
+    bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~*", "resetchannels", "+@all"]);
+    let url = url(&bench.redis, "user:word");
+    let mut workers = [bench.worker_at(&url, ""), bench.worker_at(&url, "")];
+    bench.issuer.hold();
+    workers.iter_mut().for_each(|worker| worker.get("all", 50, Duration::from_secs(30)));
+    bench.in_flight(1);
+    bench.issuer.release();
+    let got = workers.each_mut().map(|worker| crate::bench::all_served(&worker.got("all"), 50));
+    assert_eq!(got[0], got[1]);
+    bench.assert_fetches(1);
+}
+
+#[test]
+fn wrong_type_under_each_key() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    let budget = "tm:{faults}:budget:default".to_string();
+    for key in ["token", "updater", "meta", "carry"].map(|part| bench.key(part)).into_iter().chain([budget]) {
+        bench.redis.command(&["DEL", &key]);
+        bench.redis.command(&["RPUSH", &key, "a list"]);
+        refused(&bench, &mut worker, "WRONGTYPE");
+        bench.redis.command(&["DEL", &key]);
+    }
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn nonsense_under_each_key() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    let nonsense: [(&str, &[&str]); 4] = [
+        ("token", &["HSET", "gen", "99999999999999999", "value", "x"]),
+        ("token", &["HSET", "gen", "x"]),
+        ("meta", &["HSET", "gen", "x"]),
+        ("meta", &["HSET", "cool_until", "x"]),
+    ];
+    for (part, command) in nonsense {
+        let key = bench.key(part);
+        let words: Vec<&str> = [&command[..1], &[key.as_str()], &command[1..]].concat();
+        bench.redis.command(&words);
+        refused(&bench, &mut worker, "token store failed");
+        bench.redis.command(&["DEL", &key]);
+    }
+    recovered(&bench, &mut worker);
+}
+
+fn url(redis: &RedisServer, credentials: &str) -> String {
+    redis.url().replace("redis://", &format!("redis://{credentials}@"))
+}
