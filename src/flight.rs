@@ -65,6 +65,14 @@ impl<T: Clone> Flights<T> {
         self.wait(next, until);
     }
 
+    /// Waits until no flight is in the air; false if the deadline passes first.
+    pub fn idle(&self, deadline: Instant) -> bool {
+        let started = self.state.lock().started;
+        self.wait(started, deadline);
+        let state = self.state.lock();
+        state.started == state.ended
+    }
+
     fn land(&self, outcome: T) {
         let mut state = self.state.lock();
         state.ended = state.started;

@@ -174,6 +174,19 @@ impl TokenManager {
         store.inspect(name, egress).map_err(Error::store)
     }
 
+    /// Waits until neither a flight nor a source of this process is running; false if it took longer than this. Call it
+    /// before unloading what the source needs, when no thread asks for tokens any more and no guard of
+    /// [`keep_fresh`](TokenManager::keep_fresh) is left.
+    pub fn quiesce(&self, within: Duration) -> bool {
+        let (core, deadline) = (self.core(), clock::deadline(within));
+        let idle = core.flights.idle(deadline);
+        // An abandoned source tells nobody when it returns.
+        while core.abandoned() > 0 && !clock::left(deadline).is_zero() {
+            std::thread::sleep(clock::left(deadline).min(Duration::from_millis(5)));
+        }
+        idle && core.abandoned() == 0
+    }
+
     /// Returns this process's name in the store: a UUID, another one after a fork.
     pub fn owner(&self) -> String {
         self.core().owner.to_string()

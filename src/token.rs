@@ -31,6 +31,7 @@ impl fmt::Debug for Secret {
 ///
 /// Cloning shares the secret. The token stays readable after it has expired; [`expires_in`](Token::expires_in) tells.
 #[derive(Clone)]
+#[repr(transparent)]
 pub struct Token(Arc<Grant>);
 
 struct Grant {

@@ -1,0 +1,221 @@
+/* token_manager.h: one fresh token for every thread of every process, from C.
+ *
+ * Make options, give them a store and a source (your function that asks the issuer), make a manager, and call
+ * tkm_manager_get from any thread. Link with -ltoken_manager (pkg-config token_manager).
+ *
+ * Rules for all functions
+ * - Codes: functions that can fail return TKM_OK or another TKM_ code. Where they take a `tkm_error **error` it may be NULL;
+ *   otherwise it is set to NULL, or to an error that you own and free with tkm_error_free.
+ * - NULL: an argument that must not be NULL gives TKM_NULL. Every ..._free takes NULL and does nothing. Reading functions
+ *   return 0, NULL or -1 for a NULL handle.
+ * - Texts are UTF-8. A `const char *` without a length ends with a NUL; it is read during the call only.
+ * - Handles: what a function gives you is yours; free it once, with the function named at its type. Debug builds of the library
+ *   end the program with a message when a handle is freed twice or used after that; other builds do not look.
+ * - Threads: any thread may call, also one that Rust did not start. A const handle may be used by many threads at a time; a
+ *   handle that is not const, and every ..._free, by one, while nobody else uses it.
+ * - Durations are milliseconds.
+ * - fork(): the child may go on with its copies of managers and tokens; it makes connections and state of its own. Guards
+ *   (tkm_fresh) do nothing in the child: free them there and make new ones.
+ * - Nothing unwinds or jumps into your program. Your callbacks must not throw, longjmp or cancel their thread out of the call.
+ */
+#ifndef TOKEN_MANAGER_H
+#define TOKEN_MANAGER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TKM_VERSION "0.1.0"
+
+/* Codes. A number never gets another meaning. */
+#define TKM_OK 0
+#define TKM_TIMEOUT 1          /* the deadline passed */
+#define TKM_STORE 2            /* the store failed, and no valid token is at hand */
+#define TKM_LIMITED 3          /* the fleet's budget forbids asking the issuer now; see tkm_error_retry_after_ms */
+#define TKM_CONFIG 4           /* settings that are missing, absurd or contradict each other; the message names them */
+#define TKM_REENTRANT 5        /* the fetch callback asked its own manager for a token */
+#define TKM_THROTTLED 10       /* the issuer was asked too often */
+#define TKM_UNAVAILABLE 11     /* the issuer cannot be reached or is out of order */
+#define TKM_REJECTED 12        /* the issuer refused the credentials */
+#define TKM_UNKNOWN_OUTCOME 13 /* nobody knows whether the issuer granted a token */
+#define TKM_NULL 20            /* an argument is NULL that must not be */
+#define TKM_NOT_UTF8 21        /* a text is not UTF-8 */
+#define TKM_PANIC 22           /* a bug in the library; it has been caught */
+#define TKM_BUSY 23            /* tkm_manager_free did not see the last callback return */
+#define TKM_OTHER 99
+
+/* ---- Errors ------------------------------------------------------------------------------------------------------------
+ * You own every error you are given; free it with tkm_error_free. An error never changes, so threads may share it. It holds
+ * no secret of the library's; it quotes what your fetch callback gave as a message. */
+typedef struct tkm_error tkm_error;
+
+int32_t tkm_error_code(const tkm_error *error);
+/* The whole chain of causes in one line; lives as long as the error. Never NULL. */
+const char *tkm_error_message(const tkm_error *error);
+/* How long to wait before asking again; -1 if nothing tells. */
+int64_t tkm_error_retry_after_ms(const tkm_error *error);
+void tkm_error_free(tkm_error *error);
+
+/* ---- Stores ------------------------------------------------------------------------------------------------------------
+ * Where the fleet meets. One store may serve many managers; they keep what they need, so you may free it once it is set. */
+typedef struct tkm_store tkm_store;
+
+/* Limits of a Redis store; 0 leaves the default. */
+typedef struct tkm_redis_limits {
+  uint64_t connect_ms;   /* making a connection: 300 */
+  uint64_t io_ms;        /* each wait for Redis: 500 */
+  uint64_t pool_wait_ms; /* waiting for a pooled connection: 500 */
+  uint32_t pool_size;    /* pooled connections; waiting threads hold none: 4 */
+} tkm_redis_limits;
+
+/* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `limits` may be NULL.
+ * Codes: TKM_CONFIG if the URL cannot be read or a limit is absurd. */
+int32_t tkm_store_redis(const char *url, const tkm_redis_limits *limits, tkm_store **store, tkm_error **error);
+/* Makes a store for this process alone. */
+tkm_store *tkm_store_memory(void);
+void tkm_store_free(tkm_store *store);
+
+/* ---- The fetch callback ------------------------------------------------------------------------------------------------
+ * Asks the issuer for a token, when this process has won the right to. Runs on a thread of the library (or of the caller, with
+ * TKM_FLIGHTS_ON_CALLERS_THREAD), one call at a time, except that a call that overran the fetch limit is left behind while
+ * another may start. It may block, and should give up within tkm_attempt_remaining_ms. `attempt` and `reply` are the library's
+ * and must not be used after the return. Call one of the tkm_reply_ functions; the last one counts; none is an unknown outcome. */
+typedef struct tkm_attempt tkm_attempt;
+typedef struct tkm_reply tkm_reply;
+typedef void (*tkm_fetch_fn)(void *user_data, const tkm_attempt *attempt, tkm_reply *reply);
+/* Called once with the user_data, on any thread, when nothing can call the callback any more: also when no manager comes of
+ * the options. */
+typedef void (*tkm_destroy_fn)(void *user_data);
+
+uint64_t tkm_attempt_remaining_ms(const tkm_attempt *attempt);
+uint64_t tkm_attempt_generation(const tkm_attempt *attempt);
+/* The UUID of this process in the store. */
+const char *tkm_attempt_owner(const tkm_attempt *attempt);
+/* What the fleet's last fetch carried over, such as a rotating refresh token; NULL if nothing. Does not end with a NUL:
+ * `length` (may be NULL) gets its length. */
+const char *tkm_attempt_carry(const tkm_attempt *attempt, size_t *length);
+
+/* The issuer granted this secret of `length` bytes for so long, counted from before the request was sent. */
+int32_t tkm_reply_token(tkm_reply *reply, const char *secret, size_t length, uint64_t life_ms);
+/* Hands a secret to the fleet's next fetch; after tkm_reply_token. `life_ms` 0: it does not expire. */
+int32_t tkm_reply_carry(tkm_reply *reply, const char *secret, size_t length, uint64_t life_ms);
+/* HTTP 429; the fleet pauses for so long, or -1: for a time of the library's choice. */
+int32_t tkm_reply_throttled(tkm_reply *reply, int64_t retry_after_ms);
+/* The issuer granted nothing: connection refused, HTTP 5xx. `message` may be NULL and is shown in errors and logs. */
+int32_t tkm_reply_unavailable(tkm_reply *reply, const char *message);
+/* The issuer refused the credentials. */
+int32_t tkm_reply_rejected(tkm_reply *reply, const char *message);
+/* The request was sent and no usable answer came. */
+int32_t tkm_reply_unknown_outcome(tkm_reply *reply, const char *message);
+
+/* ---- Options -----------------------------------------------------------------------------------------------------------
+ * Settings of one manager. Not for several threads at a time. tkm_manager_new takes them; free them only if you do not call it. */
+typedef struct tkm_options tkm_options;
+
+#define TKM_FLIGHTS_ON_OWN_THREAD 0
+#define TKM_FLIGHTS_ON_CALLERS_THREAD 1
+
+/* Starts the settings for the token of this name; NULL if the name is NULL or not UTF-8. */
+tkm_options *tkm_options_new(const char *name);
+void tkm_options_free(tkm_options *options);
+/* Required. */
+int32_t tkm_options_store(tkm_options *options, const tkm_store *store);
+/* Required. `destroy` may be NULL; it is called once even if this call or tkm_manager_new fails. */
+int32_t tkm_options_source(tkm_options *options, tkm_fetch_fn fetch, void *user_data, tkm_destroy_fn destroy);
+int32_t tkm_options_namespace(tkm_options *options, const char *value); /* tm */
+int32_t tkm_options_group(tkm_options *options, const char *value);     /* the token's name */
+int32_t tkm_options_egress(tkm_options *options, const char *value);    /* default */
+int32_t tkm_options_budget(tkm_options *options, uint32_t per_minute, uint32_t burst); /* 60, 10 */
+int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000 */
+int32_t tkm_options_lease_ms(tkm_options *options, uint64_t ms);        /* 3000; on the caller's thread fetch limit + 2000 */
+int32_t tkm_options_deadline_ms(tkm_options *options, uint64_t ms);     /* 15000 */
+int32_t tkm_options_flights(tkm_options *options, int32_t flights);     /* TKM_FLIGHTS_ON_OWN_THREAD */
+
+/* ---- Tokens ------------------------------------------------------------------------------------------------------------
+ * You own every token you are given; free it with tkm_token_free, from any thread. It stays readable after it has expired and
+ * after its manager was freed. Reading never blocks. */
+typedef struct tkm_token tkm_token;
+
+/* The secret, without a NUL at its end; lives as long as the token. `length` (may be NULL) gets its length. */
+const char *tkm_token_secret(const tkm_token *token, size_t *length);
+/* Copies the secret and a NUL if `size` has room for both, else an empty text; returns the length without the NUL. */
+size_t tkm_token_copy_secret(const tkm_token *token, char *buffer, size_t size);
+uint64_t tkm_token_generation(const tkm_token *token);
+/* 0 when it has expired. */
+uint64_t tkm_token_expires_in_ms(const tkm_token *token);
+void tkm_token_free(tkm_token *token);
+
+/* ---- Managers ----------------------------------------------------------------------------------------------------------
+ * Free with tkm_manager_free when no thread uses it any more. All threads may share one. */
+typedef struct tkm_manager tkm_manager;
+
+/* Makes a manager and frees the options in any case. Never talks to the store or the issuer.
+ * Codes: TKM_CONFIG, with a message that names the settings and the rule. */
+int32_t tkm_manager_new(tkm_options *options, tkm_manager **manager, tkm_error **error);
+/* Frees the manager, then waits for a running fetch callback, so long at most. TKM_BUSY: one is still running, so do not
+ * unload what it uses; its `destroy` is called when it has returned. Free guards first. */
+int32_t tkm_manager_free(tkm_manager *manager, uint64_t wait_ms);
+
+/* Gives a token that is valid now. Blocks no longer than the deadline of the options, and not at all while a token is valid.
+ * Codes: TKM_TIMEOUT, TKM_STORE, TKM_LIMITED, TKM_REENTRANT and those of the fetch callback (10 to 13). */
+int32_t tkm_manager_get(const tkm_manager *manager, tkm_token **token, tkm_error **error);
+/* The same with a deadline of its own; 0 never blocks. */
+int32_t tkm_manager_get_within(const tkm_manager *manager, uint64_t ms, tkm_token **token, tkm_error **error);
+/* Tells the fleet that the API refused this token (HTTP 401); a newer one stays. Blocks for one exchange with the store at
+ * most: with the default limits 1.8 seconds. You still own the token. */
+int32_t tkm_manager_invalidate(const tkm_manager *manager, const tkm_token *token);
+
+/* Keeps the process's token fresh with one thread until the guard is freed. tkm_fresh_free waits for nothing; the thread ends
+ * within 100 ms, or with the store call it is in. */
+typedef struct tkm_fresh tkm_fresh;
+int32_t tkm_manager_keep_fresh(const tkm_manager *manager, tkm_fresh **fresh, tkm_error **error);
+void tkm_fresh_free(tkm_fresh *fresh);
+
+/* What this process has done so far; hits are not counted. */
+typedef struct tkm_stats {
+  uint64_t flights;   /* attempts to get a newer token */
+  uint64_t fetches;   /* calls of the fetch callback */
+  uint64_t failures;  /* of those, failed */
+  uint64_t adopted;   /* tokens taken into use */
+  uint64_t waits;     /* callers that had to wait */
+  uint64_t timeouts;  /* callers whose deadline passed */
+  uint64_t abandoned; /* callbacks that overran their limit and still run */
+} tkm_stats;
+/* Never blocks. */
+int32_t tkm_manager_stats(const tkm_manager *manager, tkm_stats *stats);
+
+/* What the store knows of the token; no secret. 0 stands for "none". */
+typedef struct tkm_inspection {
+  uint64_t generation; /* of the stored token */
+  uint64_t left_ms;    /* how long it may still be used */
+  uint64_t granted;    /* the last generation granted */
+  uint64_t void_generation;
+  uint64_t doubted_generation;
+  uint64_t fails;      /* fetches failed in a row */
+  uint64_t cooling_ms; /* what is left of the pause after a failure */
+  uint64_t lease_left_ms;
+  uint64_t budget_spent_ms; /* how far ahead of time the budget is spent */
+  uint32_t carries;         /* 1 if a secret waits for the next fetch */
+  char updater[84];         /* <generation>:<owner>:<attempt>, empty if nobody fetches */
+} tkm_inspection;
+/* Blocks for one exchange with the store. Codes: TKM_STORE. */
+int32_t tkm_manager_inspect(const tkm_manager *manager, tkm_inspection *inspection, tkm_error **error);
+/* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
+int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
+
+/* ---- Log and version ---------------------------------------------------------------------------------------------------
+ * The callback is called by any thread, several at a time; `level` is 1 (error) to 5 (trace), `most` the highest wanted, 0
+ * none. It must not call tkm_set_log. NULL ends it: when tkm_set_log has returned, the old callback is not running any more. */
+typedef void (*tkm_log_fn)(void *user_data, int32_t level, const char *message);
+int32_t tkm_set_log(tkm_log_fn log, void *user_data, int32_t most);
+/* The version of the library that runs, TKM_VERSION that of this header. */
+const char *tkm_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,90 @@
+//! Pointers that C holds: made, borrowed and freed here, and nowhere else. Debug builds know which are in use and end the
+//! program with a message when one is freed twice or was never made here.
+
+use std::ptr::NonNull;
+
+/// Gives a value to C.
+pub fn give<T>(value: T) -> *mut T {
+    let handle = Box::into_raw(Box::new(value));
+    note(handle.cast_const().cast());
+    handle
+}
+
+/// Borrows what C holds; `None` for NULL.
+///
+/// # Safety
+/// The handle is NULL or was given by [`give`] as this type and is not freed while it is borrowed.
+pub unsafe fn borrow<'a, T>(handle: *const T, function: &str) -> Option<&'a T> {
+    let handle = NonNull::new(handle.cast_mut())?;
+    check(handle.as_ptr().cast_const().cast(), function);
+    // SAFETY: by the caller's promise it points to a live value of this type.
+    Some(unsafe { handle.as_ref() })
+}
+
+/// Borrows what C holds for a change; `None` for NULL.
+///
+/// # Safety
+/// As [`borrow`], and no other thread uses the handle meanwhile.
+pub unsafe fn borrow_mut<'a, T>(handle: *mut T, function: &str) -> Option<&'a mut T> {
+    let mut handle = NonNull::new(handle)?;
+    check(handle.as_ptr().cast_const().cast(), function);
+    // SAFETY: by the caller's promise it points to a live value of this type that nobody else uses.
+    Some(unsafe { handle.as_mut() })
+}
+
+/// Takes back what C held; `None` for NULL.
+///
+/// # Safety
+/// As [`borrow_mut`], and the handle is not used again.
+pub unsafe fn take<T>(handle: *mut T, function: &str) -> Option<T> {
+    let handle = NonNull::new(handle)?;
+    forget(handle.as_ptr().cast_const().cast(), function);
+    // SAFETY: by the caller's promise it came from `give` and is not used again.
+    Some(*unsafe { Box::from_raw(handle.as_ptr()) })
+}
+
+#[cfg(not(debug_assertions))]
+mod registry {
+    pub fn note(_: *const ()) {}
+    pub fn check(_: *const (), _: &str) {}
+    pub fn forget(_: *const (), _: &str) {}
+}
+
+#[cfg(debug_assertions)]
+mod registry {
+    use std::collections::HashMap;
+    use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+    /// How often each address is in use: a token's address is given out once a `get`.
+    static IN_USE: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
+
+    fn in_use() -> MutexGuard<'static, HashMap<usize, usize>> {
+        IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn note(handle: *const ()) {
+        *in_use().entry(handle.addr()).or_default() += 1;
+    }
+
+    pub fn check(handle: *const (), function: &str) {
+        if !in_use().contains_key(&handle.addr()) {
+            refuse(function);
+        }
+    }
+
+    pub fn forget(handle: *const (), function: &str) {
+        let mut in_use = in_use();
+        let Some(count) = in_use.get_mut(&handle.addr()) else { refuse(function) };
+        *count -= 1;
+        if *count == 0 {
+            in_use.remove(&handle.addr());
+        }
+    }
+
+    fn refuse(function: &str) -> ! {
+        eprintln!("token_manager: {function}: this handle was freed before, or is none of this library's");
+        std::process::abort();
+    }
+}
+
+pub use registry::{check, forget, note};

@@ -1,0 +1,239 @@
+//! The manager: get, invalidate, keep fresh, look, free.
+
+use crate::call::{call, call_or, required, write};
+use crate::error::{Code, TkmError};
+use crate::handle;
+use crate::options::TkmOptions;
+use crate::token::{self, TkmToken};
+use std::ffi::{CString, c_char};
+use std::ptr;
+use std::time::Duration;
+use token_manager::{Error, FreshGuard, Inspection, Stats, Token, TokenManager};
+
+pub struct TkmManager {
+    manager: TokenManager,
+}
+
+pub struct TkmFresh(#[allow(dead_code, reason = "held for its drop")] FreshGuard);
+
+/// # Safety
+/// `options` is NULL or a handle that is not used again; `manager` and `error` are NULL or point to places for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_new(
+    options: *mut TkmOptions,
+    manager: *mut *mut TkmManager,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(manager, ptr::null_mut());
+        call(error, || {
+            let options = required(handle::take(options, "tkm_manager_new"), "options")?;
+            required((!manager.is_null()).then_some(()), "manager")?;
+            let built = required(options.0, "options")?.build()?;
+            write(manager, handle::give(TkmManager { manager: built }));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `manager` is NULL or a handle that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_free(manager: *mut TkmManager, wait_ms: u64) -> i32 {
+    // SAFETY: by the caller's promise.
+    let manager = || unsafe { handle::take(manager, "tkm_manager_free") };
+    call_or(Code::Panic as i32, || match manager() {
+        None => Code::Ok as i32,
+        Some(TkmManager { manager }) if manager.quiesce(Duration::from_millis(wait_ms)) => Code::Ok as i32,
+        Some(_) => Code::Busy as i32,
+    })
+}
+
+/// # Safety
+/// `manager` is NULL or a handle of this library; `token` and `error` are NULL or point to places for pointers.
+unsafe fn get(
+    manager: *const TkmManager,
+    token: *mut *mut TkmToken,
+    error: *mut *mut TkmError,
+    ask: impl FnOnce(&TokenManager) -> Result<Token, Error>,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(token, ptr::null_mut());
+        call(error, || {
+            let manager = required(handle::borrow(manager, "tkm_manager_get"), "manager")?;
+            required((!token.is_null()).then_some(()), "token")?;
+            write(token, token::give(ask(&manager.manager)?));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of a manager: handles of this library, and places for the results.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_get(
+    manager: *const TkmManager,
+    token: *mut *mut TkmToken,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { get(manager, token, error, TokenManager::get) }
+}
+
+/// # Safety
+/// As for all functions of a manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_get_within(
+    manager: *const TkmManager,
+    ms: u64,
+    token: *mut *mut TkmToken,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { get(manager, token, error, |manager| manager.get_within(Duration::from_millis(ms))) }
+}
+
+/// # Safety
+/// As for all functions of a manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_invalidate(manager: *const TkmManager, token: *const TkmToken) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let manager = required(handle::borrow(manager, "tkm_manager_invalidate"), "manager")?;
+            let invalidate = |token: &Token| manager.manager.invalidate(token);
+            required(token::with(token, "tkm_manager_invalidate", invalidate), "token")
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of a manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_keep_fresh(
+    manager: *const TkmManager,
+    fresh: *mut *mut TkmFresh,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(fresh, ptr::null_mut());
+        call(error, || {
+            let manager = required(handle::borrow(manager, "tkm_manager_keep_fresh"), "manager")?;
+            required((!fresh.is_null()).then_some(()), "fresh")?;
+            write(fresh, handle::give(TkmFresh(manager.manager.keep_fresh()?)));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `fresh` is NULL or a handle of this library that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_fresh_free(fresh: *mut TkmFresh) {
+    // SAFETY: by the caller's promise.
+    call_or((), || drop(unsafe { handle::take(fresh, "tkm_fresh_free") }));
+}
+
+#[repr(C)]
+pub struct TkmStats {
+    flights: u64,
+    fetches: u64,
+    failures: u64,
+    adopted: u64,
+    waits: u64,
+    timeouts: u64,
+    abandoned: u64,
+}
+
+/// # Safety
+/// As for all functions of a manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_stats(manager: *const TkmManager, stats: *mut TkmStats) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let manager = required(handle::borrow(manager, "tkm_manager_stats"), "manager")?;
+            required((!stats.is_null()).then_some(()), "stats")?;
+            let Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned, .. } = manager.manager.stats();
+            write(stats, TkmStats { flights, fetches, failures, adopted, waits, timeouts, abandoned });
+            Ok(())
+        })
+    }
+}
+
+#[repr(C)]
+pub struct TkmInspection {
+    generation: u64,
+    left_ms: u64,
+    granted: u64,
+    void_generation: u64,
+    doubted_generation: u64,
+    fails: u64,
+    cooling_ms: u64,
+    lease_left_ms: u64,
+    budget_spent_ms: u64,
+    carries: u32,
+    updater: [u8; 84],
+}
+
+impl From<Inspection> for TkmInspection {
+    fn from(seen: Inspection) -> TkmInspection {
+        let millis = |span: Duration| span.as_millis() as u64;
+        let (generation, left) = seen.token.unwrap_or_default();
+        let (lease, lease_left) = seen.updater.unwrap_or_default();
+        let mut updater = [0; 84];
+        let shown = lease.len().min(updater.len() - 1);
+        updater[..shown].copy_from_slice(&lease.as_bytes()[..shown]);
+        TkmInspection {
+            generation,
+            left_ms: millis(left),
+            granted: seen.granted,
+            void_generation: seen.void,
+            doubted_generation: seen.doubt,
+            fails: seen.fails,
+            cooling_ms: seen.cooling.map_or(0, |cooling| millis(cooling.retry_after)),
+            lease_left_ms: millis(lease_left),
+            budget_spent_ms: millis(seen.budget_spent),
+            carries: u32::from(seen.carries),
+            updater,
+        }
+    }
+}
+
+/// # Safety
+/// As for all functions of a manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_inspect(
+    manager: *const TkmManager,
+    inspection: *mut TkmInspection,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        call(error, || {
+            let manager = required(handle::borrow(manager, "tkm_manager_inspect"), "manager")?;
+            required((!inspection.is_null()).then_some(()), "inspection")?;
+            write(inspection, manager.manager.inspect()?.into());
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of a manager; `owner` has room for 37 bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_owner(manager: *const TkmManager, owner: *mut c_char) -> i32 {
+    // SAFETY: by the caller's promise; a UUID as text has 36 bytes, and one NUL follows.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let manager = required(handle::borrow(manager, "tkm_manager_owner"), "manager")?;
+            required((!owner.is_null()).then_some(()), "owner")?;
+            let text = CString::new(manager.manager.owner()).unwrap_or_default();
+            ptr::copy_nonoverlapping(text.as_ptr(), owner, text.as_bytes_with_nul().len());
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,205 @@
+//! Stores, and the settings of a manager before it is made.
+
+use crate::call::{call, call_or, required, text, write};
+use crate::error::{Code, TkmError};
+use crate::handle;
+use crate::source::{Callback, DestroyFn, FetchFn};
+use std::ffi::{c_char, c_void};
+use std::ptr;
+use std::time::Duration;
+use token_manager::{Budget, Builder, Flights, MemoryStore, RedisStore, TokenManager};
+
+/// A store that several managers may share.
+pub enum TkmStore {
+    Redis(RedisStore),
+    Memory(MemoryStore),
+}
+
+#[repr(C)]
+pub struct TkmRedisLimits {
+    connect_ms: u64,
+    io_ms: u64,
+    pool_wait_ms: u64,
+    pool_size: u32,
+}
+
+/// # Safety
+/// `url` is a text; `limits` is NULL or points to limits; `store` and `error` are NULL or point to places for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_store_redis(
+    url: *const c_char,
+    limits: *const TkmRedisLimits,
+    store: *mut *mut TkmStore,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        call(error, || {
+            required((!store.is_null()).then_some(()), "store")?;
+            let mut options = RedisStore::options(text(url, "url")?);
+            if let Some(limits) = limits.as_ref() {
+                let millis = |count| Some(Duration::from_millis(count)).filter(|limit| !limit.is_zero());
+                options = millis(limits.connect_ms)
+                    .into_iter()
+                    .fold(options, |options, limit| options.connect_timeout(limit));
+                options = millis(limits.io_ms).into_iter().fold(options, |options, limit| options.io_timeout(limit));
+                options =
+                    millis(limits.pool_wait_ms).into_iter().fold(options, |options, limit| options.pool_timeout(limit));
+                if limits.pool_size > 0 {
+                    options = options.pool_size(limits.pool_size);
+                }
+            }
+            write(store, handle::give(TkmStore::Redis(options.open()?)));
+            Ok(())
+        })
+    }
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn tkm_store_memory() -> *mut TkmStore {
+    call_or(ptr::null_mut(), || handle::give(TkmStore::Memory(MemoryStore::new())))
+}
+
+/// # Safety
+/// `store` is NULL or a handle of this library that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_store_free(store: *mut TkmStore) {
+    // SAFETY: by the caller's promise.
+    call_or((), || drop(unsafe { handle::take(store, "tkm_store_free") }));
+}
+
+/// The settings so far; always there but while one is changed.
+pub struct TkmOptions(pub Option<Builder>);
+
+/// # Safety
+/// `name` is NULL or a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_new(name: *const c_char) -> *mut TkmOptions {
+    // SAFETY: by the caller's promise.
+    let name = || unsafe { text(name, "name") };
+    call_or(ptr::null_mut(), || match name() {
+        Ok(name) => handle::give(TkmOptions(Some(TokenManager::builder(name)))),
+        Err(_) => ptr::null_mut(),
+    })
+}
+
+/// # Safety
+/// `options` is NULL or a handle of this library that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_free(options: *mut TkmOptions) {
+    // SAFETY: by the caller's promise.
+    call_or((), || drop(unsafe { handle::take(options, "tkm_options_free") }));
+}
+
+/// Changes one setting.
+///
+/// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses.
+unsafe fn set(options: *mut TkmOptions, change: impl FnOnce(Builder) -> Result<Builder, TkmError>) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let options = required(handle::borrow_mut(options, "tkm_options"), "options")?;
+            let builder = required(options.0.take(), "options")?;
+            options.0 = Some(change(builder)?);
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `options` and `store` are handles of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *const TkmStore) -> i32 {
+    // SAFETY: by the caller's promise.
+    let Some(store) = (unsafe { handle::borrow(store, "tkm_options_store") }) else { return Code::Null as i32 };
+    // SAFETY: by the caller's promise.
+    unsafe {
+        set(options, |builder| {
+            Ok(match store {
+                TkmStore::Redis(store) => builder.store(store.clone()),
+                TkmStore::Memory(store) => builder.store(store.clone()),
+            })
+        })
+    }
+}
+
+/// Defines a setter that takes a text.
+macro_rules! text_setter {
+    ($function:ident, $setter:ident) => {
+        /// # Safety
+        /// `options` is a handle of this library that no other thread uses; `value` is a text.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $function(options: *mut TkmOptions, value: *const c_char) -> i32 {
+            // SAFETY: by the caller's promise.
+            match unsafe { text(value, "value") } {
+                // SAFETY: by the caller's promise.
+                Ok(value) => unsafe { set(options, |builder| Ok(builder.$setter(value))) },
+                Err(error) => error.code(),
+            }
+        }
+    };
+}
+text_setter!(tkm_options_namespace, namespace);
+text_setter!(tkm_options_group, group);
+text_setter!(tkm_options_egress, egress);
+
+/// Defines a setter that takes milliseconds.
+macro_rules! millis_setter {
+    ($function:ident, $setter:ident) => {
+        /// # Safety
+        /// `options` is a handle of this library that no other thread uses.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $function(options: *mut TkmOptions, ms: u64) -> i32 {
+            // SAFETY: by the caller's promise.
+            unsafe { set(options, |builder| Ok(builder.$setter(Duration::from_millis(ms)))) }
+        }
+    };
+}
+millis_setter!(tkm_options_fetch_limit_ms, fetch_limit);
+millis_setter!(tkm_options_lease_ms, lease);
+millis_setter!(tkm_options_deadline_ms, deadline);
+
+/// # Safety
+/// `options` is a handle of this library that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_budget(options: *mut TkmOptions, per_minute: u32, burst: u32) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { set(options, |builder| Ok(builder.budget(Budget::per_minute(per_minute).burst(burst)))) }
+}
+
+/// # Safety
+/// `options` is a handle of this library that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_flights(options: *mut TkmOptions, flights: i32) -> i32 {
+    let flights = match flights {
+        0 => Flights::OwnThread,
+        1 => Flights::OnCallersThread,
+        _ => return Code::Config as i32,
+    };
+    // SAFETY: by the caller's promise.
+    unsafe { set(options, |builder| Ok(builder.flights(flights))) }
+}
+
+/// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses; the functions may be called with
+/// `user_data` on any thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_source(
+    options: *mut TkmOptions,
+    fetch: Option<FetchFn>,
+    user_data: *mut c_void,
+    destroy: Option<DestroyFn>,
+) -> i32 {
+    // Made first, so that the data is destroyed whatever follows.
+    let Some(fetch) = fetch else {
+        if let Some(destroy) = destroy {
+            // SAFETY: the program gave both together, and this is the one call.
+            unsafe { destroy(user_data) };
+        }
+        return Code::Null as i32;
+    };
+    let callback = Callback { fetch, user_data, destroy };
+    // SAFETY: by the caller's promise.
+    unsafe { set(options, |builder| Ok(builder.source(callback))) }
+}
