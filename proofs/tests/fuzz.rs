@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use token_manager::{
-    Attempt, Budget, Claim, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, StoreError, TokenManager,
-    TokenName,
+    Attempt, Budget, Claim, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, TokenManager, TokenName,
 };
 
 #[path = "../../examples/support/client.rs"]
@@ -82,7 +81,7 @@ fn reply(chance: &mut Chance, depth: u64) -> Vec<u8> {
     let int = |chance: &mut Chance| chance.of(&[0, 1, -1, 7, i64::MAX, i64::MIN, 1 << 53]);
     let count = chance.below(13);
     match chance.below(if depth == 0 { 8 } else { 20 }) {
-        0 => (0..chance.below(64)).map(|_| chance.next() as u8).collect(),
+        0 => (0..chance.below(64)).map(|_| chance.draw() as u8).collect(),
         1 => b"$-1\r\n".to_vec(),
         2 => format!("-{} no\r\n", chance.of(&["ERR", "NOSCRIPT", "READONLY", "OOM", "NOPERM", "", "\u{fffd}"]))
             .into_bytes(),
@@ -91,7 +90,7 @@ fn reply(chance: &mut Chance, depth: u64) -> Vec<u8> {
         5 => format!("${}\r\n", int(chance)).into_bytes(),
         6 => format!("*{}\r\n", int(chance)).into_bytes(),
         7 | 8 => {
-            let bytes: Vec<u8> = (0..chance.below(32)).map(|_| chance.next() as u8).collect();
+            let bytes: Vec<u8> = (0..chance.below(32)).map(|_| chance.draw() as u8).collect();
             [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat()
         }
         9 => {
@@ -185,7 +184,7 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
             5 => timed("inspect", || store.inspect(&name, "e")),
             _ => timed("listen", || {
                 let mut listener = store.listen(&name)?;
-                (0..5).try_for_each(|_| listener.wait(Duration::from_millis(2)).map(drop)).map_err(StoreError::from)
+                (0..5).try_for_each(|_| listener.wait(Duration::from_millis(2)).map(drop))
             }),
         };
         values[verb] += u64::from(heard);
@@ -246,15 +245,15 @@ fn http(chance: &mut Chance) -> Vec<u8> {
     let mut body = format!("{{\"access_token\":{secret},\"{field}\":{life}}}").into_bytes();
     if chance.one_in(4) {
         let at = chance.below(body.len() as u64) as usize;
-        body[at] = chance.next() as u8;
+        body[at] = chance.draw() as u8;
     }
-    let length = if chance.one_in(8) { chance.next() >> chance.below(64) } else { body.len() as u64 };
+    let length = if chance.one_in(8) { chance.draw() >> chance.below(64) } else { body.len() as u64 };
     let after = chance.of(&["", "Retry-After: 7\r\n", "Retry-After: -1\r\n", "Retry-After: 99999999999999999999\r\n"]);
     let mut answer = format!("HTTP/1.1 {status}\r\n{after}Content-Length: {length}\r\n\r\n").into_bytes();
     answer.extend(body);
     if chance.one_in(8) {
         let at = chance.below(answer.len() as u64) as usize;
-        answer[at] = chance.next() as u8;
+        answer[at] = chance.draw() as u8;
     }
     answer
 }
@@ -311,7 +310,7 @@ fn whatever_name_is_given_builds_a_manager_or_is_refused() {
         let [name, namespace, group, egress] = [(); 4].map(|()| text(&mut chance));
         let manager = TokenManager::builder(&name).namespace(&namespace).group(&group).egress(&egress);
         let manager = manager.store(store.clone()).source(|_: &Attempt| Ok(Fetched::new("s", Duration::from_secs(60))));
-        let span = Duration::from_nanos(chance.next() >> chance.below(64));
+        let span = Duration::from_nanos(chance.draw() >> chance.below(64));
         let built = manager.lease(span).deadline(span).fetch_limit(span).build();
         words[usize::from(built.is_ok())] += 1;
     }
