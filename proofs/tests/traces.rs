@@ -4,6 +4,7 @@
 //! `PROOFS_SEED` repeats a run; `PROOFS_TRACES` is how many traces are run.
 
 use proofs::{Chance, number};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use token_manager::internals::rules::Ledger;
@@ -264,7 +265,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
     println!("PROOFS_SEED={seed} PROOFS_TRACES={traces}");
     let server = RedisServer::start().unwrap();
     let redis = RedisStore::open(&server.url()).unwrap();
-    let (mut steps, mut chance) = (0, Chance::new(seed));
+    let (mut steps, mut chance, mut kinds) = (0, Chance::new(seed), BTreeMap::new());
     for trace in 0..traces {
         server.command(&["FLUSHALL"]);
         let name = TokenName { namespace: "proofs".into(), group: "g".into(), name: format!("t{trace}").into() };
@@ -292,6 +293,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             model.grants.note(&modelled);
             memory.grants.note(&remembered);
             let answer = real.common(answer);
+            *kinds.entry(kind(&answer.0)).or_insert(0) += 1;
             same(&at, &answer, &model.common(modelled));
             same(&at, &answer, &memory.common(remembered));
 
@@ -304,8 +306,28 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             steps += 1;
         }
     }
-    println!("{traces} traces, {steps} steps");
+    println!("{traces} traces, {steps} steps: {kinds:?}");
     assert_eq!(steps, traces * STEPS);
+    assert_eq!(kinds.len(), 13, "some kind of answer never came");
+}
+
+/// Names what is answered, so that the run shows that every kind was.
+fn kind(answer: &Answer) -> &'static str {
+    match answer {
+        Answer::Claimed(Claimed::Token(_)) => "token",
+        Answer::Claimed(Claimed::Granted { .. }) => "granted",
+        Answer::Claimed(Claimed::Busy { .. }) => "busy",
+        Answer::Claimed(Claimed::Cooling(_)) => "cooling",
+        Answer::Claimed(Claimed::Limited { .. }) => "limited",
+        Answer::Committed(Committed::Written { doubted: false }) => "written",
+        Answer::Committed(Committed::Written { doubted: true }) => "written in doubt",
+        Answer::Committed(Committed::Superseded(_)) => "superseded",
+        Answer::Committed(Committed::Void) => "void",
+        Answer::Failed(Some(_)) => "failed",
+        Answer::Failed(None) => "failed late",
+        Answer::Renewed(_) => "renewed",
+        Answer::Done => "done",
+    }
 }
 
 fn same<T: PartialEq + std::fmt::Debug>(at: &str, redis: &(T, Vec<Span>), other: &(T, Vec<Span>)) {

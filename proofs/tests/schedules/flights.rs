@@ -23,7 +23,7 @@ macro_rules! scenarios {
                         Joined::Lead(leader) => {
                             assert_eq!(flying.fetch_add(1, SeqCst), 0, "two flights at a time");
                             let number = leader.number();
-                            assert_eq!(flying.fetch_sub(1, SeqCst), 1);
+                            assert_eq!(flying.fetch_sub(1, SeqCst), 1, "two flights at a time");
                             leader.land(number);
                         }
                         Joined::Follow(number) => {

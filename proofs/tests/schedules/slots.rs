@@ -74,7 +74,9 @@ macro_rules! slot_scenarios {
                     })
                 });
                 slot.doubt(2);
-                adopters.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+                for thread in adopters {
+                    thread.join().unwrap();
+                }
                 readers.into_iter().for_each(|thread| thread.join().unwrap());
                 assert_eq!(get(&face, &slot), Some(3));
             }
