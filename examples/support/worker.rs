@@ -317,9 +317,13 @@ fn words(error: &Error) -> String {
 /// Leaves no room for the stack of another thread.
 fn starve() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let status = std::fs::read_to_string("/proc/self/statm").expect("/proc");
-    let pages = status.split(' ').next().map(number).expect("a size");
-    let limit = pages * rustix::param::page_size() as u64 + (8 << 20);
-    let done = setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: Some(limit) });
-    say(format!("starved ok={} spawn={}", done.is_ok(), thread::Builder::new().spawn(|| {}).is_ok()));
+    // Threads that are just ending give their room back, so the limit follows until it bites.
+    let starved = (0..1_000).any(|_| {
+        let size = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+        let pages = size.split(' ').next().map(number).expect("a size");
+        let limit = Some(pages * rustix::param::page_size() as u64 + (32 << 20));
+        setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).expect("a limit");
+        thread::Builder::new().spawn(|| {}).map(|thread| thread.join()).is_err()
+    });
+    say(format!("starved ok={starved}"));
 }
