@@ -281,6 +281,10 @@ impl Soak<'_> {
                 .violations
                 .push(format!("process {process}: {count} calls got an older token after a newer one"));
         }
+        if words.number("stale") > 0 && !self.stopped[process] {
+            let count = words.number("stale");
+            self.report.violations.push(format!("process {process}: {count} of the tokens looked at had expired"));
+        }
         if words.number("late") > 0 && !self.stopped[process] {
             let (count, worst) = (words.number("late"), words.number("worst"));
             self.report.violations.push(format!("process {process}: {count} calls past their deadline, by {worst} ms"));
