@@ -112,7 +112,7 @@ impl Keeper {
             Joined::Follow(number) => number,
             Joined::Lead(leader) => {
                 let number = leader.number();
-                refresh::start(&self.core, leader);
+                refresh::start(&self.core, leader, refresh::unhurried(&self.core));
                 number
             }
         };

@@ -212,7 +212,8 @@ fn refresh_due(core: &Arc<Core>, within: Duration) {
     }
     let patience = if inline { clock::deadline(within) } else { refresh::unhurried(core) };
     if let Joined::Lead(leader) = core.flights.join(patience) {
-        refresh::start(core, leader);
+        // Should no thread be left, a valid token is no reason to hold its caller up.
+        refresh::start(core, leader, clock::deadline(if inline { within } else { Duration::ZERO }));
     }
 }
 
@@ -256,7 +257,7 @@ fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> 
             // A flight may have landed between the look at the slot and the join.
             match core.slot.look() {
                 Some(_) => leader.land(Ok(())),
-                None => refresh::start(core, leader),
+                None => refresh::start(core, leader, deadline),
             }
             number
         }

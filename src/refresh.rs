@@ -7,7 +7,7 @@ use crate::error::{Error, FailureClass};
 use crate::event::Event;
 use crate::fetch::{self, Brought};
 use crate::flight::Leader;
-use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED};
+use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, STORE_PAUSE};
 use crate::source::FetchError;
 use crate::store::{Change, Claim, Committed, Grant, Lease, Listener, StoreError, Stored};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,40 +15,59 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Flies on a thread of its own, or on this one where the settings or the system leave no other.
-pub fn start(core: &Arc<Core>, leader: Leader<Outcome>) {
+/// On which thread a flight runs.
+#[derive(Clone, Copy)]
+enum Aloft {
+    OwnThread,
+    /// On that of a caller, who has no more time than this, however patient those are who wait with him.
+    Callers(Instant),
+}
+
+/// Flies on a thread of its own, or on this one where the settings or the system leave no other, until `deadline`.
+pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
     let duty = Arc::new(parking_lot::Mutex::new(Some(leader)));
     if core.settings.policy.flights == Flights::OwnThread {
         let (core, duty) = (core.clone(), duty.clone());
         let flight = move || {
             if let Some(leader) = duty.lock().take() {
-                fly(&core, leader, Flights::OwnThread);
+                fly(&core, leader, Aloft::OwnThread);
             }
         };
         if thread::Builder::new().name("tkm-flight".into()).spawn(flight).is_ok() {
             return;
         }
     }
-    let leader = duty.lock().take();
-    if let Some(leader) = leader {
-        fly(core, leader, Flights::OnCallersThread);
+    let Some(leader) = duty.lock().take() else { return };
+    if clock::left(deadline).is_zero() {
+        // This caller must not block. Others may, and will fly themselves when the token is gone.
+        core.slot.postpone(Some(Moment::now().after(STORE_PAUSE)));
+        return leader.land(Ok(()));
     }
+    fly(core, leader, Aloft::Callers(deadline));
 }
 
 /// Flies on this thread and lands with an outcome, come what may.
-fn fly(core: &Arc<Core>, leader: Leader<Outcome>, flights: Flights) {
+fn fly(core: &Arc<Core>, leader: Leader<Outcome>, aloft: Aloft) {
     let _aboard = Aboard::board(core);
     Counters::count(&core.counters.flights);
     core.slot.postpone(None);
-    let outcome = catch_unwind(AssertUnwindSafe(|| course(core, &leader, flights)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| course(core, &leader, aloft)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     core.note(&outcome);
     leader.land(outcome);
 }
 
-fn course(core: &Arc<Core>, leader: &Leader<Outcome>, flights: Flights) -> Outcome {
+fn course(core: &Arc<Core>, leader: &Leader<Outcome>, aloft: Aloft) -> Outcome {
     let policy = &core.settings.policy;
+    let (flights, lease) = match aloft {
+        Aloft::OwnThread => (Flights::OwnThread, policy.renewed_lease()),
+        Aloft::Callers(_) => (Flights::OnCallersThread, policy.inline_lease()),
+    };
+    let patience = || match aloft {
+        Aloft::OwnThread => leader.patience(),
+        Aloft::Callers(deadline) => Some(deadline),
+    };
     let attempt = core.next_attempt();
     let mut watch = Watch { listener: None, round: 0 };
     loop {
@@ -58,7 +77,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, flights: Flights) -> Outco
             owner: &core.owner,
             attempt,
             newer_than: core.slot.newer_than(),
-            lease: if flights == Flights::OwnThread { policy.renewed_lease() } else { policy.inline_lease() },
+            lease,
             budget: if stuck { None } else { Some(policy.budget) },
             egress: &core.settings.egress,
         };
@@ -74,7 +93,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, flights: Flights) -> Outco
             Step::Fetch { generation, carry } => {
                 let lease = Lease { owner: core.owner.clone(), attempt, generation };
                 core.emit(Event::Granted { generation, owner: core.owner.to_string() });
-                return match fetch::run(core, &lease, carry, flights, leader.patience()) {
+                return match fetch::run(core, &lease, carry, flights, patience()) {
                     Ok(brought) => {
                         commit(core, &lease, brought);
                         Ok(())
@@ -84,7 +103,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, flights: Flights) -> Outco
             }
             Step::Watch { lease_left } => {
                 core.emit(Event::Waiting { lease_left });
-                let patience = leader.patience().map_or(Duration::ZERO, clock::left);
+                let patience = patience().map_or(Duration::ZERO, clock::left);
                 if patience.is_zero() {
                     return Ok(());
                 }

@@ -13,6 +13,9 @@ use std::{env, thread};
 /// How long a word is waited for: generous, because it only ends a run that has failed.
 const LONG: Duration = Duration::from_secs(60);
 
+/// So large that the system keeps none of a thread that ended, and has to find room for each new one.
+const STACK: usize = 64 << 20;
+
 /// A worker process; dropping it kills it.
 pub struct Worker {
     child: Child,
@@ -39,7 +42,7 @@ impl Worker {
     pub fn start(args: &[&str], settings: &str) -> Worker {
         let program = env::current_exe().expect("this program's path");
         let mut command = Command::new(program);
-        command.args(args).env("TOKEN_MANAGER_WORKER", settings).env("RUST_MIN_STACK", (16 << 20).to_string());
+        command.args(args).env("TOKEN_MANAGER_WORKER", settings).env("RUST_MIN_STACK", STACK.to_string());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("a worker process");
         let orders = child.stdin.take().expect("its input");

@@ -19,19 +19,22 @@ use token_manager::{
 mod client;
 #[path = "gate.rs"]
 mod gate;
+use client::Verified;
 use gate::{Gate, Gated};
 
 /// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
 pub const SETTINGS: &str = "TOKEN_MANAGER_WORKER";
 /// What a call may take beyond its deadline before it counts as late: a busy machine's slack, not the library's.
 const SLACK: Duration = Duration::from_millis(750);
+/// Under load, one token in so many is shown to the issuer, which knows when it expired.
+const SHOWN: u64 = 50;
 
 /// Takes orders until the input ends; returns at once if this process was not started as a worker.
 pub fn work_if_ordered() {
     let Ok(settings) = env::var(SETTINGS) else { return };
     let settings: HashMap<&str, &str> = settings.split(' ').filter_map(|pair| pair.split_once('=')).collect();
     let gate = Arc::new(Gate::default());
-    let worker = Worker::new(build(&settings, &gate));
+    let worker = Worker::new(build(&settings, &gate), settings["issuer"]);
     say(format!("ready pid={}", std::process::id()));
     let (mut fresh, mut load) = (None::<FreshGuard>, None::<Load>);
     for line in io::stdin().lock().lines().map_while(Result::ok) {
@@ -112,6 +115,7 @@ fn number(text: &str) -> u64 {
 #[derive(Clone)]
 struct Worker {
     manager: TokenManager,
+    issuer: Arc<str>,
     /// The newest generation that any call here has returned.
     newest: Arc<AtomicU64>,
     last: Arc<Mutex<Option<Token>>>,
@@ -129,6 +133,8 @@ struct Tally {
     worst: Duration,
     late: u64,
     back: u64,
+    /// Tokens that had expired at the issuer for longer than a busy machine explains.
+    stale: u64,
 }
 
 struct Load {
@@ -137,8 +143,8 @@ struct Load {
 }
 
 impl Worker {
-    fn new(manager: TokenManager) -> Worker {
-        Worker { manager, newest: Arc::default(), last: Arc::default() }
+    fn new(manager: TokenManager, issuer: &str) -> Worker {
+        Worker { manager, issuer: issuer.into(), newest: Arc::default(), last: Arc::default() }
     }
 
     fn call(&self, within: Duration, tally: &mut Tally) {
@@ -211,9 +217,13 @@ impl Worker {
             .map(|_| {
                 let (worker, stop) = (self.clone(), stop.clone());
                 thread::spawn(move || {
-                    let mut tally = Tally::default();
+                    let (mut tally, agent) = (Tally::default(), client::agent());
                     while !stop.load(Ordering::Relaxed) {
+                        let served = tally.ok;
                         worker.call(Duration::from_secs(2), &mut tally);
+                        if tally.ok > served && tally.ok % SHOWN == 0 {
+                            worker.show(&agent, &mut tally);
+                        }
                         thread::sleep(pause);
                     }
                     tally
@@ -221,6 +231,12 @@ impl Worker {
             })
             .collect();
         Load { stop, threads }
+    }
+
+    fn show(&self, agent: &ureq::Agent, tally: &mut Tally) {
+        let Some(token) = self.last.lock().clone() else { return };
+        let verified = client::verify(agent, &self.issuer, token.secret(), Duration::from_secs(5));
+        tally.stale += u64::from(matches!(verified, Ok(Verified::Rejected(Some(since))) if since > SLACK));
     }
 
     fn halt(&self, load: Option<Load>) {
@@ -263,6 +279,7 @@ impl Tally {
         self.ok += other.ok;
         self.late += other.late;
         self.back += other.back;
+        self.stale += other.stale;
         self.worst = self.worst.max(other.worst);
         self.secrets.extend(other.secrets);
         other.errors.into_iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
@@ -282,13 +299,14 @@ impl std::fmt::Display for Tally {
         let (low, high) = self.generations.unwrap_or_default();
         write!(
             f,
-            "ok={} errors={} tokens={} low={low} high={high} worst={} late={} back={} secrets={} words={}",
+            "ok={} errors={} tokens={} low={low} high={high} worst={} late={} back={} stale={} secrets={} words={}",
             self.ok,
             errors.join(","),
             self.secrets.len(),
             self.worst.as_millis(),
             self.late,
             self.back,
+            self.stale,
             // A long run has had many; the parent only ever looks at a few.
             if secrets.len() > 5 { String::new() } else { secrets.join(",") },
             self.words.replace(' ', "_"),
@@ -317,9 +335,13 @@ fn words(error: &Error) -> String {
 /// Leaves no room for the stack of another thread.
 fn starve() {
     use rustix::process::{Resource, Rlimit, setrlimit};
-    let status = std::fs::read_to_string("/proc/self/statm").expect("/proc");
-    let pages = status.split(' ').next().map(number).expect("a size");
-    let limit = pages * rustix::param::page_size() as u64 + (8 << 20);
-    let done = setrlimit(Resource::As, Rlimit { current: Some(limit), maximum: Some(limit) });
-    say(format!("starved ok={} spawn={}", done.is_ok(), thread::Builder::new().spawn(|| {}).is_ok()));
+    // Threads that are just ending give their room back, so the limit follows until it bites.
+    let starved = (0..1_000).any(|_| {
+        let size = std::fs::read_to_string("/proc/self/statm").expect("/proc");
+        let pages = size.split(' ').next().map(number).expect("a size");
+        let limit = Some(pages * rustix::param::page_size() as u64 + (32 << 20));
+        setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).expect("a limit");
+        thread::Builder::new().spawn(|| {}).map(|thread| thread.join()).is_err()
+    });
+    say(format!("starved ok={starved}"));
 }

@@ -1,6 +1,6 @@
 //! What happens to the process itself: it forks, it has no thread left, its clocks step.
 
-use crate::bench::{Bench, PATIENT, all_served, served, wait_until};
+use crate::bench::{Bench, PATIENT, all_refused, all_served, served, wait_until};
 use crate::crew::Worker;
 use std::time::Duration;
 use token_manager::internals::Moment;
@@ -81,8 +81,23 @@ fn no_thread_left_and_a_deadline_of_zero() {
 
 fn starve(worker: &mut Worker) {
     worker.order("starve");
-    let starved = worker.word("starved");
-    assert_eq!((starved.text("ok"), starved.text("spawn")), ("true", "false"));
+    assert_eq!(worker.word("starved").text("ok"), "true");
+}
+
+#[test]
+fn an_inline_flight_ends_with_its_callers_deadline_however_patient_the_others_are() {
+    let bench = Bench::new();
+    bench.issuer.hold();
+    let (mut updater, mut worker) = (bench.worker(), bench.worker_at(&bench.redis.url(), "flights=inline"));
+    updater.get("first", 1, PATIENT);
+    bench.in_flight(1);
+    worker.get("hurried", 1, Duration::from_secs(3));
+    bench.somebody_waits();
+    worker.get("patient", 50, PATIENT);
+    all_refused(&worker.got("hurried"), 1, "timeout");
+    bench.issuer.release();
+    assert_eq!(all_served(&worker.got("patient"), 50), all_served(&updater.got("first"), 1));
+    bench.assert_fetches(1);
 }
 
 #[test]

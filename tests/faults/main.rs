@@ -9,6 +9,8 @@ mod issuer;
 mod proxy;
 #[path = "../../examples/support/redis_server.rs"]
 mod redis_server;
+#[path = "../../examples/support/soak.rs"]
+mod soak;
 #[path = "../../examples/support/worker.rs"]
 mod worker;
 
@@ -17,6 +19,7 @@ mod bystanders;
 mod issuers;
 mod outages;
 mod refusals;
+mod soaking;
 mod updaters;
 mod wire;
 

@@ -3,7 +3,7 @@
 use crate::bench::{Bench, PATIENT, all_refused, all_served, ask, in_time_and_order, served, until_newer, wait_until};
 use crate::proxy::Proxy;
 use crate::redis_server::RedisServer;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SECONDS: Duration = Duration::from_secs(4);
 
@@ -102,7 +102,7 @@ fn redis_down() {
     bench.redis.kill();
     assert_eq!(served(&mut holder, 20), old, "served until expiry");
     all_refused(&ask(&mut newcomer, 20, SECONDS), 20, "store");
-    let expired = std::time::Instant::now() + Duration::from_secs(8);
+    let expired = Instant::now() + Duration::from_secs(8);
     loop {
         let words = ask(&mut holder, 20, SECONDS);
         in_time_and_order(&words);
@@ -110,7 +110,7 @@ fn redis_down() {
             all_refused(&words, 20, "store");
             break;
         }
-        assert!(std::time::Instant::now() < expired, "an expired token was served");
+        assert!(Instant::now() < expired, "an expired token was served");
         std::thread::sleep(Duration::from_millis(50));
     }
     bench.assert_fetches(1);
@@ -235,4 +235,33 @@ fn failover_that_leaves_connections_to_the_old_primary() {
     worker.word("rejected tag=old");
     assert!(served(&mut worker, 20) > old);
     bench.assert_fetches(2);
+}
+
+#[test]
+fn a_commit_carried_out_late_by_a_redis_that_was_stopped_brings_no_expired_token() {
+    for stopped_for in [Duration::from_millis(2_500), Duration::from_secs(6)] {
+        let bench = Bench::with(&[], Duration::from_secs(3));
+        let (mut updater, mut other) = (bench.worker(), bench.worker());
+        // Redis knows the scripts from an earlier flight.
+        served(&mut updater, 1);
+        updater.order("invalidate old");
+        updater.word("rejected tag=old");
+        updater.arm("before-commit");
+        updater.get("first", 1, PATIENT);
+        updater.word("at before-commit");
+        bench.redis.pause();
+        let stopped = Instant::now();
+        updater.order("go");
+        all_served(&updater.got("first"), 1);
+        // Redis has the request, and carries it out when it goes on.
+        std::thread::sleep(stopped_for.saturating_sub(stopped.elapsed()));
+        bench.redis.resume();
+        wait_until("the commit is carried out", || {
+            bench.meta("doubt") > 0 || bench.exists("token") || !bench.exists("updater")
+        });
+        std::thread::sleep(Duration::from_secs(4).saturating_sub(stopped.elapsed()));
+        let words = ask(&mut other, 1, PATIENT);
+        all_served(&words, 1);
+        assert!(bench.issuer.is_valid(words.text("secrets")), "an expired token was served");
+    }
 }

@@ -1,4 +1,4 @@
--- KEYS: token updater meta carry; ARGV: channel owner attempt gen value left_ms life_ms [carry [carry_ms]]; replies: written doubted | superseded gen value left_ms life_ms doubted | void
+-- KEYS: token updater meta carry; ARGV: channel owner attempt gen value left_ms life_ms age_ms [carry [carry_ms]], where age is how long ago the updater claimed, -1 if unknown; replies: written doubted | superseded gen value left_ms life_ms doubted | void
 local gen = tonumber(ARGV[4])
 local int = function(n) return string.format('%.0f', n) end
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
@@ -27,13 +27,22 @@ end
 if gen <= void or stored > gen then
   return {'void'}
 end
+-- A server that was stopped carries this out late: more time has passed here since the grant than at the updater.
+local left, age = tonumber(ARGV[6]), tonumber(ARGV[8])
+if age >= 0 then
+  local time = redis.call('TIME')
+  left = left - math.max(math.floor((time[1] * 1000000 + time[2] - gen) / 1000) - age, 0)
+end
+if ARGV[10] then
+  redis.call('SET', KEYS[4], ARGV[9], 'PX', ARGV[10])
+elseif ARGV[9] then
+  redis.call('SET', KEYS[4], ARGV[9])
+end
+if left < 1 then
+  return {'void'}
+end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], 'value', ARGV[5], 'gen', ARGV[4], 'life_ms', ARGV[7])
-redis.call('PEXPIRE', KEYS[1], ARGV[6])
-if ARGV[9] then
-  redis.call('SET', KEYS[4], ARGV[8], 'PX', ARGV[9])
-elseif ARGV[8] then
-  redis.call('SET', KEYS[4], ARGV[8])
-end
+redis.call('PEXPIRE', KEYS[1], int(left))
 redis.pcall('PUBLISH', ARGV[1], 'committed ' .. ARGV[4])
 return {'written', gen <= doubt and 1 or 0}

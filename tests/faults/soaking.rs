@@ -1,0 +1,22 @@
+//! A short soak: a fleet under random faults, and the same seed gives the same faults.
+
+use crate::soak::{Plan, run, schedule};
+use std::time::Duration;
+
+fn plan(seed: u64) -> Plan {
+    Plan { seed, length: Duration::from_secs(15), processes: 4, threads: 8 }
+}
+
+#[test]
+fn a_fleet_under_random_faults_breaks_no_promise() {
+    let seed = 20;
+    let report = run(&plan(seed), &["a_worker_without_orders_does_nothing", "--exact", "--nocapture"]);
+    assert!(report.violations.is_empty() && report.calls > 0 && report.lives > 0, "\n{report}");
+    assert_eq!(report.faults.values().sum::<u64>(), schedule(&plan(seed)).len() as u64);
+}
+
+#[test]
+fn a_seed_reproduces_the_schedule_of_faults() {
+    assert_eq!(schedule(&plan(7)), schedule(&plan(7)));
+    assert_ne!(schedule(&plan(7)), schedule(&plan(8)));
+}
