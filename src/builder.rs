@@ -130,6 +130,11 @@ impl Builder {
         for (setting, word) in words {
             check_word(setting, word)?;
         }
+        if self.name == "budget" {
+            return Err(Error::config(
+                "name is \"budget\"; that word is taken by the key of the budget, choose another",
+            ));
+        }
         let store = self.store.ok_or_else(|| Error::config("no store is set; call redis(url) or store(…)"))?;
         let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
         self.policy.check(store.timeout()).map_err(Error::config)?;

@@ -173,6 +173,7 @@ pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought
         value: fetched.secret.clone(),
         left,
         life: lifetime,
+        age: Some(took),
         carry: fetched.carry,
         carry_lifetime: fetched.carry_lifetime,
     };

@@ -168,6 +168,9 @@ pub struct Grant {
     pub left: Duration,
     /// The whole life that the issuer gave it.
     pub life: Duration,
+    /// How long ago the fetch began, if known. A store that may carry out a commit late, because it was stopped
+    /// meanwhile, takes off what it sees of that delay: more time has passed for it since the grant than this.
+    pub age: Option<Duration>,
     pub carry: Option<Secret>,
     /// How long the carried secret is kept; `None` for ever.
     pub carry_lifetime: Option<Duration>,

@@ -50,7 +50,8 @@ impl Bench {
     }
 
     fn commit(&self, lease: &Lease, value: &str) -> Committed {
-        let grant = Grant { value: Secret::new(value), left: HOUR, life: HOUR, carry: None, carry_lifetime: None };
+        let grant =
+            Grant { value: Secret::new(value), left: HOUR, life: HOUR, age: None, carry: None, carry_lifetime: None };
         self.store.commit(&self.name, lease, &grant).unwrap()
     }
 
@@ -249,7 +250,8 @@ fn a_carried_secret_reaches_the_next_grant() {
     for bench in Bench::both() {
         let lease = bench.granted("a", 1, 0);
         let carry = Some(Secret::new("refresh"));
-        let grant = Grant { value: Secret::new("v"), left: HOUR, life: HOUR, carry, carry_lifetime: Some(HOUR) };
+        let grant =
+            Grant { value: Secret::new("v"), left: HOUR, life: HOUR, age: None, carry, carry_lifetime: Some(HOUR) };
         bench.store.commit(&bench.name, &lease, &grant).unwrap();
         let Claimed::Granted { carry, .. } = bench.claim("a", 2, lease.generation) else { panic!() };
         assert_eq!(carry.unwrap().reveal(), "refresh");

@@ -322,7 +322,14 @@ impl Fleet {
         let (lease, started) = (lease.take().expect("the updater commits"), *fetch_started);
         let life = self.settings.life;
         let usable = decide::usable(life, Duration::from_micros(self.now - started));
-        let grant = Grant { value: Secret::new("secret"), left: usable.left, life, carry: None, carry_lifetime: None };
+        let grant = Grant {
+            value: Secret::new("secret"),
+            left: usable.left,
+            life,
+            age: None,
+            carry: None,
+            carry_lifetime: None,
+        };
         let mut changes = Vec::new();
         let written = self.ledger.commit(self.redis_free_at, &lease, &grant, &mut changes);
         assert_eq!(written, Committed::Written { doubted: false });

@@ -170,7 +170,7 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
         egress: "e",
     };
     let life = Duration::from_secs(60);
-    let grant = Grant { value: Secret::new("v"), left: life, life, carry: None, carry_lifetime: None };
+    let grant = Grant { value: Secret::new("v"), left: life, life, age: None, carry: None, carry_lifetime: None };
     let mut chance = Chance::new(seed);
     let mut values = [0; 7];
     for _ in 0..cases {

@@ -4,25 +4,19 @@ use super::{
     Claim, Claimed, Committed, Cooling, Grant, Inspection, Lease, Listener, Store, StoreError, StoreErrorKind,
     TokenName,
 };
-use crate::clock::Moment;
 use crate::error::FailureClass;
 use crate::fork::PerProcess;
 use crate::policy::LONGEST_PAUSE;
 use ::redis::{Client, Value};
 use connection::{Connector, Script, failure};
 use listener::RedisListener;
-use parking_lot::Mutex;
 use reply::Reply;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 mod connection;
 mod listener;
 mod reply;
-
-/// How many grants of its own a process remembers: more than its managers have in hand at once.
-const GRANTS: usize = 64;
 
 /// The numbers of a Redis store. Made by [`RedisStore::options`].
 #[derive(Clone, Debug)]
@@ -84,8 +78,8 @@ impl RedisOptions {
         };
         let connector = Connector { client, connect_timeout: self.connect_timeout, io_timeout: self.io_timeout };
         let links = Links { connector, pool_size: self.pool_size, pool_timeout: self.pool_timeout };
-        let own = PerProcess::new(links.own());
-        Ok(RedisStore(Arc::new(Shared { scripts: Scripts::new(), links, own })))
+        let pool = PerProcess::new(links.pool());
+        Ok(RedisStore(Arc::new(Shared { scripts: Scripts::new(), links, pool })))
     }
 }
 
@@ -96,14 +90,7 @@ pub struct RedisStore(Arc<Shared>);
 struct Shared {
     scripts: Scripts,
     links: Links,
-    own: PerProcess<Own>,
-}
-
-/// What each process has for itself.
-struct Own {
-    pool: connection::Pool,
-    /// The last grants of this process, and the moments before they were asked for.
-    grants: Mutex<VecDeque<(Lease, Moment)>>,
+    pool: PerProcess<connection::Pool>,
 }
 
 struct Links {
@@ -113,9 +100,8 @@ struct Links {
 }
 
 impl Links {
-    fn own(&self) -> Own {
-        let pool = connection::Pool::new(self.connector.clone(), self.pool_size, self.pool_timeout);
-        Own { pool, grants: Mutex::default() }
+    fn pool(&self) -> connection::Pool {
+        connection::Pool::new(self.connector.clone(), self.pool_size, self.pool_timeout)
     }
 }
 
@@ -163,30 +149,11 @@ impl RedisStore {
         }
     }
 
-    fn own(&self) -> &Own {
-        self.0.own.get(|| self.0.links.own())
-    }
-
-    fn remember(&self, lease: Lease, asked_at: Moment) {
-        let mut grants = self.own().grants.lock();
-        if grants.len() == GRANTS {
-            grants.pop_front();
-        }
-        grants.push_back((lease, asked_at));
-    }
-
-    /// Returns how long ago this process asked for the grant, in milliseconds; -1 if it is not known.
-    fn age(&self, lease: &Lease) -> String {
-        let grants = self.own().grants.lock();
-        let found = grants.iter().find(|(known, _)| known == lease);
-        found.map_or("-1".into(), |(_, asked_at)| Moment::now().since(*asked_at).as_millis().to_string())
-    }
-
     /// Runs a script on a pooled connection, and once more on a fresh one if the first broke: a verb answers the same
     /// to a repetition, so a lost reply does no harm.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        let links = &self.0.links;
-        let mut pooled = self.own().pool.get()?;
+        let Shared { links, pool, .. } = &*self.0;
+        let mut pooled = pool.get(|| links.pool()).get()?;
         let value = match pooled.run(script, keys, args) {
             Err(broken) if pooled.broken() => {
                 drop(pooled);
@@ -218,7 +185,6 @@ impl Store for RedisStore {
         let budget = budget_key(name, claim.egress);
         let (emission, burst) =
             claim.budget.map_or((1_000_000, 0), |budget| (budget.emission_micros(), budget.burst_size()));
-        let asked_at = Moment::now();
         let args = [
             claim.attempt.to_string(),
             claim.newer_than.to_string(),
@@ -227,18 +193,12 @@ impl Store for RedisStore {
             burst.to_string(),
         ];
         let [attempt, newer_than, lease, emission, burst] = args.each_ref().map(|arg| arg.as_bytes());
-        let claimed = self
-            .run(
-                &self.0.scripts.claim,
-                &[&token, &updater, &meta, &carry, &budget],
-                &[claim.owner.as_bytes(), attempt, newer_than, lease, emission, burst],
-            )?
-            .claimed()?;
-        if let Claimed::Granted { generation, .. } = &claimed {
-            let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation: *generation };
-            self.remember(lease, asked_at);
-        }
-        Ok(claimed)
+        self.run(
+            &self.0.scripts.claim,
+            &[&token, &updater, &meta, &carry, &budget],
+            &[claim.owner.as_bytes(), attempt, newer_than, lease, emission, burst],
+        )?
+        .claimed()
     }
 
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
@@ -252,7 +212,8 @@ impl Store for RedisStore {
         let channel = key(name, "events");
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
-        let (age, carry_lifetime) = (self.age(lease), grant.carry_lifetime.map(millis));
+        let age = grant.age.map_or("-1".into(), |age| age.as_millis().to_string());
+        let carry_lifetime = grant.carry_lifetime.map(millis);
         let mut args = vec![
             channel.as_bytes(),
             lease.owner.as_bytes(),

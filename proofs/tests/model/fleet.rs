@@ -387,7 +387,8 @@ impl Fleet {
 
     /// Executes a commit in Redis, whoever hears of it.
     fn commit(&self, state: &mut State, at: usize, generation: u64, issue: u8) -> Committed {
-        let grant = Grant { value: secret(issue), left: LONG, life: LONG, carry: None, carry_lifetime: None };
+        let grant =
+            Grant { value: secret(issue), left: LONG, life: LONG, age: None, carry: None, carry_lifetime: None };
         let lease = lease(&state.redis.ledger, at, generation);
         let before = state.stored();
         let committed = self.rules.commit(&mut state.redis.ledger, state.now, &lease, &grant);

@@ -1,4 +1,4 @@
--- KEYS: token updater meta carry; ARGV: channel owner attempt gen value left_ms life_ms age_ms [carry [carry_ms]], where age is how long ago the updater claimed, -1 if unknown; replies: written doubted | superseded gen value left_ms life_ms doubted | void
+-- KEYS: token updater meta carry; ARGV: channel owner attempt gen value left_ms life_ms age_ms [carry [carry_ms]], where age is how long ago the fetch began, -1 if unknown; replies: written doubted | superseded gen value left_ms life_ms doubted | void
 local gen = tonumber(ARGV[4])
 local int = function(n) return string.format('%.0f', n) end
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
