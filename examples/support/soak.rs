@@ -150,7 +150,7 @@ impl Soak<'_> {
         let (redis, issuer) = (self.proxy.url(), self.issuer.url());
         let settings = format!("redis={redis} issuer={issuer} budget={per_minute}/{burst} fetch_limit=2000");
         let mut worker = Worker::start(self.args, &settings);
-        if process % 2 == 0 {
+        if process.is_multiple_of(2) {
             worker.order("fresh on");
         }
         worker.order(&format!("load {} 5", self.plan.threads));
