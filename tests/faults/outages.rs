@@ -39,8 +39,8 @@ fn flushall_while_the_fleet_keeps_fresh() {
 }
 
 fn keeps_fresh_over(loss: impl Fn(&mut Bench)) {
-    // The store is checked each tenth of the life.
-    let mut bench = Bench::with(&[], Duration::from_secs(60));
+    // The store is checked each tenth of the life, and the token is not due before a minute has passed.
+    let mut bench = Bench::with(&[], Duration::from_secs(90));
     let mut workers = [bench.worker(), bench.worker(), bench.worker()];
     for worker in &mut workers {
         worker.order("fresh on");

@@ -27,11 +27,13 @@ end
 if gen <= void or stored > gen then
   return {'void'}
 end
--- A server that was stopped carries this out late: more time has passed here since the grant than at the updater.
+-- A server that was stopped carries this out late: more time has passed here since the grant than at the updater. What
+-- the way here and the clocks' ticks explain does not count.
 local left, age = tonumber(ARGV[6]), tonumber(ARGV[8])
 if age >= 0 then
   local time = redis.call('TIME')
-  left = left - math.max(math.floor((time[1] * 1000000 + time[2] - gen) / 1000) - age, 0)
+  local late = math.floor((time[1] * 1000000 + time[2] - gen) / 1000) - age
+  left = late > 100 and left - late or left
 end
 if ARGV[10] then
   redis.call('SET', KEYS[4], ARGV[9], 'PX', ARGV[10])
