@@ -34,7 +34,6 @@
 
 mod builder;
 mod clock;
-mod condvar;
 mod core;
 mod decide;
 mod error;
@@ -43,6 +42,7 @@ mod fetch;
 mod flight;
 mod fork;
 mod fresh;
+mod locks;
 mod manager;
 mod policy;
 mod refresh;

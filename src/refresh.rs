@@ -7,6 +7,7 @@ use crate::error::{Error, FailureClass};
 use crate::event::Event;
 use crate::fetch::{self, Brought};
 use crate::flight::Leader;
+use crate::locks::Mutex;
 use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, STORE_PAUSE};
 use crate::source::FetchError;
 use crate::store::{Change, Claim, Committed, Grant, Lease, Listener, StoreError, Stored};
@@ -26,7 +27,7 @@ enum Aloft {
 /// Flies on a thread of its own, or on this one where the settings or the system leave no other, until `deadline`.
 pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
-    let duty = Arc::new(parking_lot::Mutex::new(Some(leader)));
+    let duty = Arc::new(Mutex::new(Some(leader)));
     if core.settings.policy.flights == Flights::OwnThread {
         let (core, duty) = (core.clone(), duty.clone());
         let flight = move || {

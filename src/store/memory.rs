@@ -8,8 +8,8 @@ use super::{
 use crate::clock;
 use crate::error::FailureClass;
 use crate::fork::PerProcess;
+use crate::locks::Mutex;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

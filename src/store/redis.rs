@@ -153,14 +153,14 @@ impl RedisStore {
     /// to a repetition, so a lost reply does no harm.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
         let Shared { links, pool, .. } = &*self.0;
-        let mut pooled = pool.get(|| links.pool()).get()?;
-        let value = match pooled.run(script, keys, args) {
-            Err(broken) if pooled.broken() => {
-                drop(pooled);
-                log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {broken}");
+        let forked = || connection::Pool::forked(links.connector.clone(), links.pool_size);
+        let exchange = |link: &mut connection::Link| (link.run(script, keys, args), link.broken());
+        let value = match pool.get(forked).with(exchange)? {
+            (Err(error), true) => {
+                log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {}", failure(error));
                 links.connector.open().and_then(|mut fresh| fresh.run(script, keys, args))
             }
-            answer => answer,
+            (answer, _) => answer,
         };
         value.map(Reply).map_err(failure)
     }

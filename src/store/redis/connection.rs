@@ -1,9 +1,9 @@
 //! Connections with a limit on every wait. One that saw any trouble is broken for good: its late reply could otherwise
 //! be taken for the answer to another command.
 
+use crate::locks::Mutex;
 use crate::store::{StoreError, StoreErrorKind};
-use parking_lot::Mutex;
-use r2d2::{HandleError, ManageConnection, NopErrorHandler, PooledConnection};
+use r2d2::{HandleError, ManageConnection, NopErrorHandler};
 use redis::{Client, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 use std::sync::Arc;
@@ -69,9 +69,17 @@ impl Link {
 }
 
 /// Connections in stock.
-pub struct Pool {
-    links: r2d2::Pool<Stock>,
-    refusal: Refusal,
+pub enum Pool {
+    Pooled {
+        links: r2d2::Pool<Stock>,
+        refusal: Refusal,
+    },
+    /// In a forked child, where r2d2 would park threads in a table that the parent's threads still stand in.
+    Forked {
+        connector: Connector,
+        size: usize,
+        spare: Mutex<Vec<Link>>,
+    },
 }
 
 /// Why the last connection could not be made: r2d2 itself passes on no more than a text.
@@ -120,18 +128,43 @@ impl Pool {
             .error_handler(Box::new(NopErrorHandler) as Box<dyn HandleError<StoreError>>)
             .thread_pool(Arc::new(workers))
             .build_unchecked(Stock { connector, refusal: refusal.clone() });
-        Pool { links, refusal }
+        Pool::Pooled { links, refusal }
     }
 
-    /// Returns a connection from stock or a new one.
-    pub fn get(&self) -> Result<PooledConnection<Stock>, StoreError> {
-        self.links.get().map_err(|error| match self.refusal.lock().clone() {
-            Some((kind, message)) if kind != StoreErrorKind::Unreachable => StoreError::new(kind, message),
-            _ => {
-                let message = "no connection to Redis could be had in time";
-                StoreError::new(StoreErrorKind::Unreachable, message).because(error)
+    /// Makes the pool of a forked child.
+    pub fn forked(connector: Connector, size: u32) -> Pool {
+        Pool::Forked { connector: Box::new(connector), size: size as usize, spare: Mutex::default() }
+    }
+
+    /// Uses a connection from stock or a new one.
+    pub fn with<T>(&self, exchange: impl FnOnce(&mut Link) -> T) -> Result<T, StoreError> {
+        match self {
+            Pool::Pooled { links, refusal } => match links.get() {
+                Ok(mut link) => Ok(exchange(&mut link)),
+                Err(error) => Err(refused(refusal.lock().clone(), error)),
+            },
+            Pool::Forked { connector, size, spare } => {
+                let idle = spare.lock().pop();
+                let mut link = idle.map_or_else(|| connector.open().map_err(failure), Ok)?;
+                let answer = exchange(&mut link);
+                let mut spare = spare.lock();
+                if !link.broken() && spare.len() < *size {
+                    spare.push(link);
+                }
+                Ok(answer)
             }
-        })
+        }
+    }
+}
+
+/// Says why no connection could be had.
+fn refused(refusal: Option<(StoreErrorKind, String)>, error: r2d2::Error) -> StoreError {
+    match refusal {
+        Some((kind, message)) if kind != StoreErrorKind::Unreachable => StoreError::new(kind, message),
+        _ => {
+            let message = "no connection to Redis could be had in time";
+            StoreError::new(StoreErrorKind::Unreachable, message).because(error)
+        }
     }
 }
 
