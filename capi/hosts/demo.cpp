@@ -87,7 +87,7 @@ int main(int argc, char **argv) {
     CHECK(!"an error");
   } catch (const tkm::error &told) {
     CHECK(told.code() == TKM_THROTTLED && told.retry_after().count() > 0);
-    std::this_thread::sleep_for(told.retry_after() + milliseconds(1));
+    std::this_thread::sleep_for(told.retry_after() + milliseconds(50));
   }
   std::vector<std::thread> threads;
   for (int i = 0; i < 20; i++) {

@@ -66,8 +66,10 @@ pub unsafe extern "C" fn tkm_manager_free(manager: *mut TkmManager, wait_ms: u64
     let manager = || unsafe { handle::take(manager, "tkm_manager_free") };
     call_or(Code::Panic as i32, || match manager() {
         None => Code::Ok as i32,
-        Some(manager) if manager.end(Duration::from_millis(wait_ms)) => Code::Ok as i32,
-        Some(_) => Code::Busy as i32,
+        Some(manager) => match manager.end(Duration::from_millis(wait_ms)) {
+            true => Code::Ok as i32,
+            false => Code::Busy as i32,
+        },
     })
 }
 

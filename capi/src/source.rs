@@ -18,6 +18,7 @@ pub struct Callback {
     pub user_data: *mut c_void,
     pub destroy: Option<DestroyFn>,
     /// Disconnects when the data has been destroyed.
+    #[allow(dead_code, reason = "held for its drop")]
     pub alive: Sender<()>,
 }
 
