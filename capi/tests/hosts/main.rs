@@ -23,7 +23,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new() -> World {
+    pub fn start() -> World {
         let latency = Duration::from_millis(50);
         let life = Duration::from_secs(60);
         let options = Options { latency_min: latency, latency_max: latency, life, control: true, ..Options::default() };
@@ -52,7 +52,7 @@ fn python(world: &World, token: &str) -> Command {
 #[test]
 fn a_hundred_c_threads_share_one_fetch() {
     for link in [Link::Shared, Link::Static] {
-        let world = World::new();
+        let world = World::start();
         let shown = run(&mut world.command(compile("demo.c", Build::Release, link, &[])));
         assert!(shown.contains("ok 100 threads, 1 fetches"), "{shown}");
         assert_eq!(world.asked(), 1);
@@ -61,7 +61,7 @@ fn a_hundred_c_threads_share_one_fetch() {
 
 #[test]
 fn cpp_exceptions_become_outcomes_and_errors_become_exceptions() {
-    let world = World::new();
+    let world = World::start();
     let shown = run(&mut world.command(compile("demo.cpp", Build::Release, Link::Shared, &[])));
     assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 9, "{shown}");
     assert_eq!(world.asked(), 2);
@@ -69,7 +69,7 @@ fn cpp_exceptions_become_outcomes_and_errors_become_exceptions() {
 
 #[test]
 fn python_is_called_back_by_foreign_threads() {
-    let world = World::new();
+    let world = World::start();
     let shown = run(&mut python(&world, "python"));
     assert!(shown.contains("ok 20 threads, 1 fetches"), "{shown}");
     assert_eq!(world.asked(), 1);
@@ -78,7 +78,7 @@ fn python_is_called_back_by_foreign_threads() {
 #[test]
 fn forked_children_work_and_leave_their_parent_alone() {
     for build in [Build::Release, Build::Debug] {
-        let world = World::new();
+        let world = World::start();
         let shown = run(&mut world.command(compile("prefork.c", build, Link::Shared, &[])));
         assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{shown}");
         assert_eq!(world.asked(), 3);
@@ -88,7 +88,7 @@ fn forked_children_work_and_leave_their_parent_alone() {
 #[test]
 fn misuse_is_answered_and_never_silent() {
     for build in [Build::Release, Build::Debug] {
-        let world = World::new();
+        let world = World::start();
         let shown = run(&mut world.command(compile("misuse.c", build, Link::Shared, &[])));
         assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{shown}");
     }
@@ -97,7 +97,7 @@ fn misuse_is_answered_and_never_silent() {
 #[test]
 fn freeing_twice_ends_a_debug_build_with_a_message() {
     use std::os::unix::process::ExitStatusExt;
-    let world = World::new();
+    let world = World::start();
     let program = compile("misuse.c", Build::Debug, Link::Shared, &[]);
     let Output { status, stderr, .. } = world.command(program).arg("twice").output().expect("it runs");
     assert_eq!(status.signal(), Some(6));
@@ -106,7 +106,7 @@ fn freeing_twice_ends_a_debug_build_with_a_message() {
 
 #[test]
 fn c_python_and_rust_share_one_fetch_per_life() {
-    let world = World::new();
+    let world = World::start();
     let program = compile("demo.c", Build::Release, Link::Shared, &[]);
     for life in 1..=3 {
         world.issuer.hold();

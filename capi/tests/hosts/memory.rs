@@ -7,7 +7,7 @@ use std::process::Command;
 
 #[test]
 fn valgrind_finds_no_error_and_no_leak_in_the_c_demo() {
-    let world = World::new();
+    let world = World::start();
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]);
     command.arg(compile("demo.c", Build::Release, Link::Shared, &[]));
@@ -18,7 +18,7 @@ fn valgrind_finds_no_error_and_no_leak_in_the_c_demo() {
 #[test]
 fn address_sanitizer_finds_nothing_in_the_c_hosts() {
     for host in ["demo.c", "misuse.c"] {
-        let world = World::new();
+        let world = World::start();
         let program = compile(host, Build::Release, Link::Static, &["-fsanitize=address", "-fno-omit-frame-pointer"]);
         run(&mut world.command(program));
     }
