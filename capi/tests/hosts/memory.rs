@@ -10,7 +10,6 @@ fn valgrind_finds_no_error_and_no_leak_in_the_c_demo() {
     let world = World::start();
     let mut command = Command::new("valgrind");
     command.args(["--quiet", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite,indirect"]);
-    command.arg(format!("--suppressions={}/tests/hosts/valgrind.supp", env!("CARGO_MANIFEST_DIR")));
     command.arg(compile("demo.c", Build::Release, Link::Shared, &[]));
     run(command.args([world.redis.url(), world.issuer.url()]));
     assert_eq!(world.asked(), 1);
