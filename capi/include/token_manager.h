@@ -87,7 +87,7 @@ typedef struct tkm_attempt tkm_attempt;
 typedef struct tkm_reply tkm_reply;
 typedef void (*tkm_fetch_fn)(void *user_data, const tkm_attempt *attempt, tkm_reply *reply);
 /* Called once with the user_data, on any thread, when nothing can call the callback any more: also when no manager comes of
- * the options. */
+ * the options. Not called in a forked child for managers made before the fork. */
 typedef void (*tkm_destroy_fn)(void *user_data);
 
 uint64_t tkm_attempt_remaining_ms(const tkm_attempt *attempt);
@@ -155,8 +155,9 @@ typedef struct tkm_manager tkm_manager;
 /* Makes a manager and frees the options in any case. Never talks to the store or the issuer.
  * Codes: TKM_CONFIG, with a message that names the settings and the rule. */
 int32_t tkm_manager_new(tkm_options *options, tkm_manager **manager, tkm_error **error);
-/* Frees the manager, then waits for a running fetch callback, so long at most. TKM_BUSY: one is still running, so do not
- * unload what it uses; its `destroy` is called when it has returned. Free guards first. */
+/* Frees the manager, then waits, so long at most, until no thread can call the fetch callback and its `destroy` has returned.
+ * TKM_BUSY: that took longer, so do not unload what they use; `destroy` is called when the last callback has returned. Free
+ * guards first: their threads end within 100 ms and are waited for. */
 int32_t tkm_manager_free(tkm_manager *manager, uint64_t wait_ms);
 
 /* Gives a token that is valid now. Blocks no longer than the deadline of the options, and not at all while a token is valid.

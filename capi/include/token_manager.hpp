@@ -94,14 +94,16 @@ class manager {
     }
     tkm_manager *made = nullptr;
     tkm_error *told = nullptr;
-    detail::check(tkm_manager_new(options, &made, &told), told);
+    const int32_t outcome = tkm_manager_new(options, &made, &told);
+    detail::check(outcome, told);
     handle_.reset(made);
   }
 
   token get() const {
     tkm_token *got = nullptr;
     tkm_error *told = nullptr;
-    detail::check(tkm_manager_get(handle_.get(), &got, &told), told);
+    const int32_t code = tkm_manager_get(handle_.get(), &got, &told);
+    detail::check(code, told);
     return token(got);
   }
 
@@ -109,7 +111,8 @@ class manager {
     tkm_token *got = nullptr;
     tkm_error *told = nullptr;
     const auto ms = static_cast<uint64_t>(deadline.count() > 0 ? deadline.count() : 0);
-    detail::check(tkm_manager_get_within(handle_.get(), ms, &got, &told), told);
+    const int32_t code = tkm_manager_get_within(handle_.get(), ms, &got, &told);
+    detail::check(code, told);
     return token(got);
   }
 
@@ -125,7 +128,10 @@ class manager {
   static void ask(void *data, const tkm_attempt *attempt, tkm_reply *reply) {
     try {
       const fetched got = (*static_cast<fetch *>(data))(attempt);
-      tkm_reply_token(reply, got.secret.data(), got.secret.size(), static_cast<uint64_t>(got.life.count()));
+      const auto life = static_cast<uint64_t>(got.life.count() > 0 ? got.life.count() : 0);
+      if (tkm_reply_token(reply, got.secret.data(), got.secret.size(), life) == TKM_NOT_UTF8) {
+        tkm_reply_unknown_outcome(reply, "the fetch function returned a secret that is not UTF-8");
+      }
     } catch (const throttled &pause) {
       tkm_reply_throttled(reply, pause.retry_after.count());
     } catch (const unavailable &cause) {

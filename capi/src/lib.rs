@@ -5,6 +5,8 @@
 
 mod call;
 mod error;
+#[path = "../../src/fork.rs"]
+mod fork;
 mod handle;
 mod logging;
 mod manager;

@@ -1,9 +1,12 @@
 //! The log callback, and the version. This library has a logger of its own, apart from any other Rust in the program.
 
 use crate::error::Code;
+use crate::fork::PerProcess;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::ffi::{CString, c_char, c_void};
-use std::sync::{PoisonError, RwLock};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 pub type LogFn = unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char);
 
@@ -12,12 +15,12 @@ struct Sink {
     user_data: *mut c_void,
 }
 
-// SAFETY: the header demands that the callback may be called on any thread.
-unsafe impl Send for Sink {}
-// SAFETY: as above, also by several threads at a time.
-unsafe impl Sync for Sink {}
+/// What is called now, or NULL. A forked child takes it over.
+static SINK: AtomicPtr<Sink> = AtomicPtr::new(ptr::null_mut());
 
-static SINK: RwLock<Option<Sink>> = RwLock::new(None);
+/// Read while a message is given out, written while the sink is changed. A child has one of its own: a thread that does
+/// not exist there may hold the parent's for good.
+static GATE: OnceLock<PerProcess<RwLock<()>>> = OnceLock::new();
 
 struct Forward;
 
@@ -27,7 +30,10 @@ impl Log for Forward {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if let Some(sink) = &*SINK.read().unwrap_or_else(PoisonError::into_inner) {
+        let Some(gate) = GATE.get() else { return };
+        let _open = gate.get(RwLock::default).read().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: it is freed behind the closed gate only, after another one took its place.
+        if let Some(sink) = unsafe { SINK.load(Ordering::Acquire).as_ref() } {
             let message = CString::new(record.args().to_string().replace('\0', " ")).unwrap_or_default();
             // SAFETY: the program gave both together; the message lives during the call.
             unsafe { (sink.log)(sink.user_data, record.level() as i32, message.as_ptr()) };
@@ -50,7 +56,15 @@ pub unsafe extern "C" fn tkm_set_log(log: Option<LogFn>, user_data: *mut c_void,
         5 => LevelFilter::Trace,
         _ => return Code::Config as i32,
     };
-    *SINK.write().unwrap_or_else(PoisonError::into_inner) = log.map(|log| Sink { log, user_data });
+    let sink = log.map_or(ptr::null_mut(), |log| Box::into_raw(Box::new(Sink { log, user_data })));
+    let gate = GATE.get_or_init(PerProcess::default).get(RwLock::default);
+    let closed = gate.write().unwrap_or_else(PoisonError::into_inner);
+    let last = SINK.swap(sink, Ordering::AcqRel);
+    if !last.is_null() {
+        // SAFETY: it came from a box, nothing points to it any more, and the closed gate says that nobody reads it.
+        drop(unsafe { Box::from_raw(last) });
+    }
+    drop(closed);
     // Fails from the second call on, when the logger is this one already.
     let _ = log::set_logger(&Forward);
     log::set_max_level(level);

@@ -6,12 +6,33 @@ use crate::handle;
 use crate::options::TkmOptions;
 use crate::token::{self, TkmToken};
 use std::ffi::{CString, c_char};
-use std::ptr;
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use std::{mem, process, ptr};
 use token_manager::{Error, FreshGuard, Inspection, Stats, Token, TokenManager};
 
 pub struct TkmManager {
     manager: TokenManager,
+    gone: Option<Receiver<()>>,
+    pid: u32,
+}
+
+impl TkmManager {
+    /// Drops the manager and waits until nothing can call the program any more; false if that took longer than this.
+    fn end(self, within: Duration) -> bool {
+        let TkmManager { manager, gone, pid } = self;
+        let started = Instant::now();
+        let quiet = manager.quiesce(within);
+        drop(manager);
+        if pid != process::id() {
+            // The parent's callback is never destroyed here: its threads, which hold it, do not exist in the child.
+            mem::forget(gone);
+            return quiet;
+        }
+        // A flight has landed before its thread lets go of the callback.
+        let left = within.saturating_sub(started.elapsed());
+        quiet && gone.is_none_or(|gone| gone.recv_timeout(left) == Err(RecvTimeoutError::Disconnected))
+    }
 }
 
 pub struct TkmFresh(#[allow(dead_code, reason = "held for its drop")] FreshGuard);
@@ -30,8 +51,8 @@ pub unsafe extern "C" fn tkm_manager_new(
         call(error, || {
             let options = required(handle::take(options, "tkm_manager_new"), "options")?;
             required((!manager.is_null()).then_some(()), "manager")?;
-            let built = required(options.0, "options")?.build()?;
-            write(manager, handle::give(TkmManager { manager: built }));
+            let built = required(options.builder, "options")?.build()?;
+            write(manager, handle::give(TkmManager { manager: built, gone: options.gone, pid: process::id() }));
             Ok(())
         })
     }
@@ -45,8 +66,10 @@ pub unsafe extern "C" fn tkm_manager_free(manager: *mut TkmManager, wait_ms: u64
     let manager = || unsafe { handle::take(manager, "tkm_manager_free") };
     call_or(Code::Panic as i32, || match manager() {
         None => Code::Ok as i32,
-        Some(TkmManager { manager }) if manager.quiesce(Duration::from_millis(wait_ms)) => Code::Ok as i32,
-        Some(_) => Code::Busy as i32,
+        Some(manager) => match manager.end(Duration::from_millis(wait_ms)) {
+            true => Code::Ok as i32,
+            false => Code::Busy as i32,
+        },
     })
 }
 

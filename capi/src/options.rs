@@ -6,6 +6,7 @@ use crate::handle;
 use crate::source::{Callback, DestroyFn, FetchFn};
 use std::ffi::{c_char, c_void};
 use std::ptr;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 use token_manager::{Budget, Builder, Flights, MemoryStore, RedisStore, TokenManager};
 
@@ -34,6 +35,7 @@ pub unsafe extern "C" fn tkm_store_redis(
 ) -> i32 {
     // SAFETY: by the caller's promise.
     unsafe {
+        write(store, ptr::null_mut());
         call(error, || {
             required((!store.is_null()).then_some(()), "store")?;
             let mut options = RedisStore::options(text(url, "url")?);
@@ -68,8 +70,13 @@ pub unsafe extern "C" fn tkm_store_free(store: *mut TkmStore) {
     call_or((), || drop(unsafe { handle::take(store, "tkm_store_free") }));
 }
 
-/// The settings so far; always there but while one is changed.
-pub struct TkmOptions(pub Option<Builder>);
+/// The settings so far.
+pub struct TkmOptions {
+    /// Always there but while a setting is changed.
+    pub builder: Option<Builder>,
+    /// Disconnected when the source's data has been destroyed.
+    pub gone: Option<Receiver<()>>,
+}
 
 /// # Safety
 /// `name` is NULL or a text.
@@ -78,7 +85,7 @@ pub unsafe extern "C" fn tkm_options_new(name: *const c_char) -> *mut TkmOptions
     // SAFETY: by the caller's promise.
     let name = || unsafe { text(name, "name") };
     call_or(ptr::null_mut(), || match name() {
-        Ok(name) => handle::give(TkmOptions(Some(TokenManager::builder(name)))),
+        Ok(name) => handle::give(TkmOptions { builder: Some(TokenManager::builder(name)), gone: None }),
         Err(_) => ptr::null_mut(),
     })
 }
@@ -100,8 +107,8 @@ unsafe fn set(options: *mut TkmOptions, change: impl FnOnce(Builder) -> Result<B
     unsafe {
         call(ptr::null_mut(), || {
             let options = required(handle::borrow_mut(options, "tkm_options"), "options")?;
-            let builder = required(options.0.take(), "options")?;
-            options.0 = Some(change(builder)?);
+            let builder = required(options.builder.take(), "options")?;
+            options.builder = Some(change(builder)?);
             Ok(())
         })
     }
@@ -199,7 +206,14 @@ pub unsafe extern "C" fn tkm_options_source(
         }
         return Code::Null as i32;
     };
-    let callback = Callback { fetch, user_data, destroy };
+    let (alive, gone) = channel();
+    let callback = Callback { fetch, user_data, destroy, alive };
     // SAFETY: by the caller's promise.
-    unsafe { set(options, |builder| Ok(builder.source(callback))) }
+    unsafe {
+        let code = set(options, |builder| Ok(builder.source(callback)));
+        if let Some(options) = options.as_mut() {
+            options.gone = Some(gone);
+        }
+        code
+    }
 }

@@ -5,6 +5,7 @@ use crate::error::TkmError;
 use crate::handle;
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use token_manager::{Attempt, FetchError, Fetched, TokenSource};
 
@@ -16,6 +17,9 @@ pub struct Callback {
     pub fetch: FetchFn,
     pub user_data: *mut c_void,
     pub destroy: Option<DestroyFn>,
+    /// Disconnects when the data has been destroyed.
+    #[allow(dead_code, reason = "held for its drop")]
+    pub alive: Sender<()>,
 }
 
 // SAFETY: the header demands that the callback and its data may be used on any thread, one at a time but for calls that

@@ -1,0 +1,124 @@
+/* What a program must not do, and what it gets for it. Usage: misuse REDIS ISSUER [twice]; `twice` frees an error twice. */
+#define _POSIX_C_SOURCE 200809L
+#include "host.h"
+
+static void nulls(void) {
+  tkm_error *error = NULL;
+  tkm_store *store = NULL;
+  tkm_token *token = NULL;
+  tkm_manager *manager = NULL;
+  tkm_fresh *fresh = NULL;
+  tkm_stats stats;
+  tkm_inspection seen;
+  size_t length = 7;
+  char owner[37], text[4] = "abc";
+  CHECK(tkm_error_code(NULL) == 0 && tkm_error_message(NULL) != NULL && tkm_error_retry_after_ms(NULL) == -1);
+  CHECK(tkm_store_redis(NULL, NULL, &store, &error) == TKM_NULL && store == NULL && error != NULL);
+  CHECK(tkm_error_code(error) == TKM_NULL && strstr(tkm_error_message(error), "url") != NULL);
+  tkm_error_free(error);
+  CHECK(tkm_store_redis("redis://127.0.0.1/", NULL, NULL, NULL) == TKM_NULL);
+  CHECK(tkm_options_new(NULL) == NULL && tkm_options_new("\xff") == NULL);
+  CHECK(tkm_options_store(NULL, NULL) == TKM_NULL);
+  CHECK(tkm_options_source(NULL, NULL, NULL, NULL) == TKM_NULL);
+  CHECK(tkm_options_namespace(NULL, "a") == TKM_NULL && tkm_options_group(NULL, "a") == TKM_NULL);
+  CHECK(tkm_options_egress(NULL, "a") == TKM_NULL && tkm_options_budget(NULL, 1, 1) == TKM_NULL);
+  CHECK(tkm_options_fetch_limit_ms(NULL, 1) == TKM_NULL && tkm_options_lease_ms(NULL, 1) == TKM_NULL);
+  CHECK(tkm_options_deadline_ms(NULL, 1) == TKM_NULL && tkm_options_flights(NULL, 0) == TKM_NULL);
+  CHECK(tkm_manager_new(NULL, &manager, &error) == TKM_NULL && manager == NULL && error != NULL);
+  tkm_error_free(error);
+  CHECK(tkm_manager_get(NULL, &token, NULL) == TKM_NULL && token == NULL);
+  CHECK(tkm_manager_get_within(NULL, 1, NULL, NULL) == TKM_NULL);
+  CHECK(tkm_manager_invalidate(NULL, NULL) == TKM_NULL && tkm_manager_stats(NULL, &stats) == TKM_NULL);
+  CHECK(tkm_manager_inspect(NULL, &seen, NULL) == TKM_NULL && tkm_manager_owner(NULL, owner) == TKM_NULL);
+  CHECK(tkm_manager_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && fresh == NULL);
+  CHECK(tkm_manager_free(NULL, 0) == TKM_OK);
+  CHECK(tkm_token_secret(NULL, &length) == NULL && length == 0 && tkm_token_copy_secret(NULL, text, 4) == 0);
+  CHECK(tkm_token_generation(NULL) == 0 && tkm_token_expires_in_ms(NULL) == 0);
+  CHECK(tkm_attempt_remaining_ms(NULL) == 0 && tkm_attempt_generation(NULL) == 0);
+  CHECK(tkm_attempt_owner(NULL) != NULL && tkm_attempt_carry(NULL, NULL) == NULL);
+  CHECK(tkm_reply_token(NULL, "a", 1, 1) == TKM_NULL && tkm_reply_carry(NULL, "a", 1, 1) == TKM_NULL);
+  CHECK(tkm_reply_throttled(NULL, 1) == TKM_NULL && tkm_reply_unavailable(NULL, NULL) == TKM_NULL);
+  CHECK(tkm_reply_rejected(NULL, NULL) == TKM_NULL && tkm_reply_unknown_outcome(NULL, NULL) == TKM_NULL);
+  CHECK(tkm_set_log(NULL, NULL, 6) == TKM_CONFIG);
+  tkm_error_free(NULL), tkm_store_free(NULL), tkm_options_free(NULL), tkm_token_free(NULL), tkm_fresh_free(NULL);
+  printf("ok NULL\n");
+}
+
+/* `destroy` is called once, whatever becomes of the options. */
+static void destroyed_once(const char *redis, struct issuer *issuer) {
+  tkm_options *options;
+  tkm_manager *manager = NULL;
+  tkm_error *error = NULL;
+  tkm_options_free(options_for("unused", redis, issuer));
+  CHECK(issuer->destroyed == 1);
+  options = tkm_options_new("no-store");
+  CHECK(tkm_options_source(options, issuer_fetch, issuer, issuer_destroy) == TKM_OK);
+  CHECK(tkm_manager_new(options, &manager, &error) == TKM_CONFIG && manager == NULL);
+  CHECK(tkm_error_code(error) == TKM_CONFIG && strstr(tkm_error_message(error), "store") != NULL);
+  tkm_error_free(error);
+  CHECK(issuer->destroyed == 2);
+  CHECK(tkm_options_source(NULL, issuer_fetch, issuer, issuer_destroy) == TKM_NULL && issuer->destroyed == 3);
+  options = tkm_options_new("no-function");
+  CHECK(tkm_options_source(options, NULL, issuer, issuer_destroy) == TKM_NULL && issuer->destroyed == 4);
+  CHECK(tkm_options_source(options, issuer_fetch, issuer, issuer_destroy) == TKM_OK && issuer->destroyed == 4);
+  CHECK(tkm_options_source(options, issuer_fetch, issuer, issuer_destroy) == TKM_OK && issuer->destroyed == 5);
+  CHECK(tkm_options_flights(options, 7) == TKM_CONFIG);
+  tkm_options_free(options);
+  CHECK(issuer->destroyed == 6);
+  CHECK(tkm_manager_free(manager_for("at-once", redis, issuer), 1000) == TKM_OK && issuer->destroyed == 7);
+  issuer->destroyed = 0;
+  printf("ok destroyed once\n");
+}
+
+static void silent(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
+  CHECK(user_data == NULL && tkm_attempt_generation(attempt) > 0 && strlen(tkm_attempt_owner(attempt)) == 36);
+  CHECK(tkm_reply_carry(reply, "a", 1, 1) == TKM_CONFIG && tkm_reply_token(reply, NULL, 1, 1) == TKM_NULL);
+}
+
+static void no_reply(void) {
+  tkm_store *store = tkm_store_memory();
+  tkm_options *options = tkm_options_new("silent");
+  tkm_manager *manager = NULL;
+  tkm_token *token = NULL;
+  tkm_error *error = NULL;
+  CHECK(tkm_options_store(options, store) == TKM_OK);
+  CHECK(tkm_options_source(options, silent, NULL, NULL) == TKM_OK);
+  tkm_store_free(store);
+  CHECK_OK(tkm_manager_new(options, &manager, &error), error);
+  CHECK(tkm_manager_get_within(manager, 500, &token, &error) == TKM_UNKNOWN_OUTCOME && token == NULL);
+  CHECK(tkm_error_retry_after_ms(error) > 0 && strstr(tkm_error_message(error), "no reply") != NULL);
+  tkm_error_free(error);
+  CHECK(tkm_manager_free(manager, 1000) == TKM_OK);
+  printf("ok no reply\n");
+}
+
+/* The manager is freed while its callback hangs. */
+static void busy(const char *redis, struct issuer *issuer) {
+  tkm_manager *manager = manager_for("busy", redis, issuer);
+  tkm_token *token = NULL;
+  issuer_control(issuer, "hold=1");
+  CHECK(tkm_manager_get_within(manager, 0, &token, NULL) == TKM_TIMEOUT && token == NULL);
+  issuer_await(issuer, &issuer->asked, 1);
+  CHECK(tkm_manager_free(manager, 50) == TKM_BUSY && issuer->destroyed == 0);
+  issuer_control(issuer, "hold=0");
+  issuer_await(issuer, &issuer->destroyed, 1);
+  printf("ok busy\n");
+}
+
+int main(int argc, char **argv) {
+  static struct issuer issuer;
+  CHECK(argc >= 3);
+  issuer_init(&issuer, argv[2]);
+  if (argc == 4 && strcmp(argv[3], "twice") == 0) {
+    tkm_error *error = NULL;
+    CHECK(tkm_store_redis(NULL, NULL, NULL, &error) == TKM_NULL);
+    tkm_error_free(error);
+    tkm_error_free(error);
+    return 0;
+  }
+  nulls();
+  destroyed_once(argv[1], &issuer);
+  no_reply();
+  busy(argv[1], &issuer);
+  return 0;
+}

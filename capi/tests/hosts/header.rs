@@ -1,0 +1,65 @@
+//! The header and the library say the same: functions, codes, and the form of structures; README's snippet compiles.
+
+use crate::toolchain::{Build, Link, capi, compile_file, library, run};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+fn read(path: &str) -> String {
+    fs::read_to_string(capi().join(path)).expect("a file of this crate")
+}
+
+#[test]
+fn the_header_declares_what_the_library_exports() {
+    let header = read("include/token_manager.h");
+    let mut declared = BTreeSet::new();
+    for line in header.lines().filter(|line| !line.starts_with([' ', '/', '#']) && !line.starts_with("typedef")) {
+        if let Some((before, _)) = line.split_once('(')
+            && let Some(name) = before.rsplit([' ', '*']).next().filter(|name| name.starts_with("tkm_"))
+        {
+            declared.insert(name.to_owned());
+        }
+    }
+    let shown = run(Command::new("nm").args(["-D", "--defined-only"]).arg(library(Build::Release, Link::Shared)));
+    let exported: BTreeSet<_> = shown.lines().filter_map(|line| line.rsplit(' ').next()).map(str::to_owned).collect();
+    assert!(declared.len() > 40, "{declared:?}");
+    assert_eq!(declared, exported);
+}
+
+#[test]
+fn the_header_has_the_numbers_of_the_code() {
+    let mut header = BTreeMap::new();
+    for line in read("include/token_manager.h").lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if let ["#define", name, number, ..] = words[..]
+            && let (Some(name), Ok(number)) = (name.strip_prefix("TKM_"), number.parse::<i32>())
+            && !name.starts_with("FLIGHTS_")
+        {
+            header.insert(name.replace('_', "").to_lowercase(), number);
+        }
+    }
+    let mut code = BTreeMap::new();
+    for line in read("src/error.rs").lines() {
+        if let Some((name, number)) = line.trim().trim_end_matches(',').split_once(" = ")
+            && let Ok(number) = number.parse::<i32>()
+        {
+            code.insert(name.to_lowercase(), number);
+        }
+    }
+    assert_eq!(header.len(), 15);
+    assert_eq!(header, code);
+}
+
+#[test]
+fn the_snippet_in_the_readme_compiles() {
+    let readme = read("README.md");
+    let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a snippet");
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.c");
+    let text = format!(
+        "#include <stdio.h>\n#include <string.h>\n#include <token_manager.h>\n{snippet}\
+         int main(int argc, char **argv) {{ return argc > 1 ? show_token(argv[1]) : 0; }}\n"
+    );
+    fs::write(&file, text).expect("a file");
+    run(&mut Command::new(compile_file(&file, Build::Release, Link::Shared, &[])));
+}
