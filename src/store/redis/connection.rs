@@ -76,7 +76,7 @@ pub enum Pool {
     },
     /// In a forked child, where r2d2 would park threads in a table that the parent's threads still stand in.
     Forked {
-        connector: Connector,
+        connector: Box<Connector>,
         size: usize,
         spare: Mutex<Vec<Link>>,
     },
