@@ -202,6 +202,10 @@ pub struct TkmInspection {
     updater: [u8; 84],
 }
 
+// The tests compile the same numbers against the header.
+const _: () = assert!(size_of::<TkmStats>() == 56 && size_of::<TkmInspection>() == 160);
+const _: () = assert!(offset_of!(TkmInspection, carries) == 72 && offset_of!(TkmInspection, updater) == 76);
+
 impl From<Inspection> for TkmInspection {
     fn from(seen: Inspection) -> TkmInspection {
         let millis = |span: Duration| span.as_millis() as u64;

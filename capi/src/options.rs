@@ -5,6 +5,7 @@ use crate::error::{Code, TkmError};
 use crate::handle;
 use crate::source::{Callback, DestroyFn, FetchFn};
 use std::ffi::{c_char, c_void};
+use std::mem::offset_of;
 use std::ptr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub struct TkmRedisLimits {
     pool_wait_ms: u64,
     pool_size: u32,
 }
+
+// The tests compile the same numbers against the header.
+const _: () = assert!(size_of::<TkmRedisLimits>() == 32 && offset_of!(TkmRedisLimits, pool_size) == 24);
 
 /// # Safety
 /// `url` is a text; `limits` is NULL or points to limits; `store` and `error` are NULL or point to places for pointers.

@@ -53,13 +53,27 @@ fn the_header_has_the_numbers_of_the_code() {
 
 #[test]
 fn the_snippet_in_the_readme_compiles() {
-    let readme = read("README.md");
+    let readme = read("../README.md");
     let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a snippet");
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.c");
     let text = format!(
         "#include <stdio.h>\n#include <string.h>\n#include <token_manager.h>\n{snippet}\
          int main(int argc, char **argv) {{ return argc > 1 ? show_token(argv[1]) : 0; }}\n"
     );
+    fs::write(&file, text).expect("a file");
+    run(&mut Command::new(compile_file(&file, Build::Release, Link::Shared, &[])));
+}
+
+#[test]
+fn the_structures_have_the_form_that_the_library_asserts() {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("structures.c");
+    let text = "#include <stddef.h>\n#include <token_manager.h>\n\
+        int main(void) {\n\
+          if (sizeof(tkm_stats) != 56 || offsetof(tkm_stats, abandoned) != 48) return 1;\n\
+          if (sizeof(tkm_inspection) != 160) return 2;\n\
+          if (offsetof(tkm_inspection, carries) != 72 || offsetof(tkm_inspection, updater) != 76) return 3;\n\
+          return sizeof(tkm_redis_limits) != 32 || offsetof(tkm_redis_limits, pool_size) != 24;\n\
+        }\n";
     fs::write(&file, text).expect("a file");
     run(&mut Command::new(compile_file(&file, Build::Release, Link::Shared, &[])));
 }
