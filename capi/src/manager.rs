@@ -204,7 +204,7 @@ pub struct TkmInspection {
 
 // The tests compile the same numbers against the header.
 const _: () = assert!(size_of::<TkmStats>() == 56 && size_of::<TkmInspection>() == 160);
-const _: () = assert!(offset_of!(TkmInspection, carries) == 72 && offset_of!(TkmInspection, updater) == 76);
+const _: () = assert!(mem::offset_of!(TkmInspection, carries) == 72 && mem::offset_of!(TkmInspection, updater) == 76);
 
 impl From<Inspection> for TkmInspection {
     fn from(seen: Inspection) -> TkmInspection {
