@@ -31,7 +31,8 @@ pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     if core.settings.policy.flights == Flights::OwnThread {
         let (core, duty) = (core.clone(), duty.clone());
         let flight = move || {
-            if let Some(leader) = duty.lock().take() {
+            let leader = duty.lock().take();
+            if let Some(leader) = leader {
                 fly(&core, leader, Aloft::OwnThread);
             }
         };
