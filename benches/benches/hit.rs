@@ -82,7 +82,9 @@ fn main() {
             }
         }
     }
-    println!("CPU time per call in each thread: median of {ROUNDS} rounds taken in turns");
+    println!(
+        "CPU time per call in each thread: median of {ROUNDS} rounds taken in turns"
+    );
     println!("| | threads | ns | × floor | × token-manager | × one thread alone |\n|---|---|---|---|---|---|");
     for (index, (name, _)) in candidates.iter().enumerate() {
         for (by_candidate, threads) in times.iter().zip(THREADS) {
