@@ -17,11 +17,12 @@ const HOUR: Duration = Duration::from_secs(3600);
 struct Entry {
     _secret: String,
     expires_at: Instant,
+    coarse: Moment,
 }
 
 impl Entry {
     fn new() -> Arc<Entry> {
-        Arc::new(Entry { _secret: secret(), expires_at: Instant::now() + HOUR })
+        Arc::new(Entry { _secret: secret(), expires_at: Instant::now() + HOUR, coarse: Moment::now().after(HOUR) })
     }
 }
 
@@ -31,6 +32,7 @@ type Batch = Box<dyn Fn(usize) -> f64>;
 fn candidates() -> Vec<(&'static str, Batch)> {
     let manager = fresh_manager();
     let swap = ArcSwap::new(Entry::new());
+    let coarse_swap = ArcSwap::new(Entry::new());
     let mutex = Mutex::new(Entry::new());
     let moka = moka::sync::Cache::builder().max_capacity(64).time_to_live(HOUR).build();
     vec![
@@ -45,6 +47,16 @@ fn candidates() -> Vec<(&'static str, Batch)> {
                 let get = || {
                     let entry = swap.load();
                     (Instant::now() < entry.expires_at).then(|| Arc::clone(&entry))
+                };
+                per_call(threads, CALLS, || (), |()| get())
+            }),
+        ),
+        (
+            "ArcSwap, our clocks",
+            Box::new(move |threads| {
+                let get = || {
+                    let entry = coarse_swap.load();
+                    (!Moment::now().reached(entry.coarse)).then(|| Arc::clone(&entry))
                 };
                 per_call(threads, CALLS, || (), |()| get())
             }),

@@ -85,17 +85,19 @@ impl Fleet {
         waits(published, &self.hear())
     }
 
-    /// Returns the seconds of CPU and the commands that Redis has spent so far.
-    fn spent(&self) -> [f64; 2] {
+    /// Returns the seconds of CPU that Redis has spent so far, how many of these commands it was sent, and all
+    /// commands, those that scripts called included.
+    fn spent(&self, commands: &[&str]) -> [f64; 3] {
         let info = self.redis.command(&["INFO"]);
         let field = |name: &str| -> f64 {
             let line = info.lines().find_map(|line| line.strip_prefix(name)).expect("a field of INFO");
             line.trim_start_matches(':').trim().parse().expect("a number")
         };
-        [field("used_cpu_sys:") + field("used_cpu_user:"), field("total_commands_processed:")]
+        let sent = commands.iter().map(|command| self.calls(command)).sum();
+        [field("used_cpu_sys:") + field("used_cpu_user:"), sent, field("total_commands_processed:")]
     }
 
-    /// Returns how often each command was called since the last RESETSTAT.
+    /// Returns how often this command was called since the last RESETSTAT.
     fn calls(&self, command: &str) -> f64 {
         let info = self.redis.command(&["INFO", "commandstats"]);
         let calls = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
@@ -167,21 +169,25 @@ fn turnovers(fleet: &mut Fleet) {
 
 /// The same requests at the same pace by each design, and what they cost Redis.
 fn loads(fleet: &mut Fleet) {
-    let before = fleet.spent();
+    const OURS: [&str; 3] = ["evalsha", "eval", "subscribe"];
+    const POLLING: [&str; 4] = ["get", "setnx", "set", "del"];
+    let before = fleet.spent(&OURS);
     let ours = fleet.ask("load steady");
-    let between = fleet.spent();
+    let after = fleet.spent(&OURS);
     thread::sleep(LIFE);
-    let before_polling = fleet.spent();
+    let before_polling = fleet.spent(&POLLING);
     fleet.ask("polling-load steady-polling");
-    let after = fleet.spent();
-    let spent = |from: [f64; 2], to: [f64; 2]| [to[0] - from[0], to[1] - from[1]];
-    let (ours_spent, polling) = (spent(before, between), spent(before_polling, after));
+    let after_polling = fleet.spent(&POLLING);
+    let spent = |from: [f64; 3], to: [f64; 3]| [0, 1, 2].map(|index| to[index] - from[index]);
+    let (own, polling) = (spent(before, after), spent(before_polling, after_polling));
     let requests = PROCESSES * THREADS * REQUESTS;
     println!("{requests} requests at a steady pace, tokens of {LIFE:?}, by each design; what they cost Redis");
-    println!("| | CPU s | commands, those inside scripts included |\n|---|---|---|");
-    println!("| token-manager | {:.3} | {:.0} |", ours_spent[0], ours_spent[1]);
-    println!("| polling each ms | {:.3} | {:.0} |", polling[0], polling[1]);
-    println!("| times less | {:.0} | {:.0} |\n", polling[0] / ours_spent[0], polling[1] / ours_spent[1]);
+    println!("| | CPU s | commands sent | and those that scripts called |\n|---|---|---|---|");
+    for (name, [cpu, sent, all]) in [("token-manager", own), ("polling each ms", polling)] {
+        println!("| {name} | {cpu:.3} | {sent:.0} | {all:.0} |");
+    }
+    let [cpu, sent, all] = [0, 1, 2].map(|index| polling[index] / own[index]);
+    println!("| times less | {cpu:.0} | {sent:.0} | {all:.0} |\n");
 
     let calls = |which: usize| ours.iter().flatten().skip(which).step_by(2).map(|nanos| *nanos as f64 / 1e6);
     println!("The same calls, over {} lives or so; ms", (REQUESTS as u64 * 20) / (LIFE.as_millis() as u64 * 3 / 4));
