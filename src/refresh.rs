@@ -1,7 +1,7 @@
 //! The course of a flight: claim, then fetch and commit, or wait for the updater and claim again.
 
 use crate::clock::{self, Moment};
-use crate::core::{Aboard, Core, Counters, Outcome};
+use crate::core::{Aboard, Core, Counters, Outcome, Settings};
 use crate::decide::{self, Step, Usable};
 use crate::error::{Error, FailureClass};
 use crate::event::Event;
@@ -133,19 +133,28 @@ struct Watch {
 impl Watch {
     fn wait(&mut self, core: &Core, attempt: u64, lease_left: Duration, patience: Duration) {
         self.round += 1;
-        let waited = match &mut self.listener {
-            Some(listener) => {
-                let fraction = core.fraction(attempt << 32 | u64::from(self.round));
-                listen(&mut **listener, decide::watch(lease_left, patience, fraction))
-            }
-            // The event may have passed before the subscription stood: claim again at once.
-            None => core.settings.store.listen(&core.settings.name).map(|listener| self.listener = Some(listener)),
-        };
-        if let Err(error) = waited {
+        let fraction = core.fraction(attempt << 32 | u64::from(self.round));
+        if let Err(error) = self.hear(core, decide::watch(lease_left, patience, fraction)) {
             log::debug!(target: "token_manager", "{}: polling, for lack of events: {error}", core.settings.name);
             self.listener = None;
             thread::sleep(decide::poll(self.round - 1, patience));
         }
+    }
+
+    fn hear(&mut self, core: &Core, at_most: Duration) -> Result<(), StoreError> {
+        let Settings { store, name, .. } = &*core.settings;
+        let listener = match &mut self.listener {
+            Some(listener) => listener,
+            None => {
+                let listener = self.listener.insert(store.listen(name)?);
+                // The event may have passed before the subscription stood: then nobody is at work any more.
+                if !store.busy(name).unwrap_or(false) {
+                    return Ok(());
+                }
+                listener
+            }
+        };
+        listen(&mut **listener, at_most)
     }
 }
 

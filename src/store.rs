@@ -69,6 +69,16 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when it cannot subscribe; the flight then polls.
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError>;
 
+    /// Returns whether an updater is at work. Called by a flight that has just subscribed: if one is, its event is still to
+    /// come; if not, the flight claims again. False is always a safe answer. Defaults to false.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be asked or refuses.
+    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
+        let _ = name;
+        Ok(false)
+    }
+
     /// Returns the longest that one exchange with the store may take; the lease must be three times as long.
     fn timeout(&self) -> Duration;
 }

@@ -277,6 +277,21 @@ fn a_listener_hears_every_change_after_it_was_made() {
 }
 
 #[test]
+fn a_store_is_busy_while_an_updater_holds_its_lease() {
+    for bench in Bench::both() {
+        let busy = || bench.store.busy(&bench.name).unwrap();
+        assert!(!busy());
+        let lease = bench.granted("a", 1, 0);
+        assert!(busy());
+        bench.commit(&lease, "v");
+        assert!(!busy());
+        let next = bench.granted("a", 2, lease.generation);
+        bench.store.fail(&bench.name, &next, FailureClass::Unavailable, None).unwrap();
+        assert!(!busy());
+    }
+}
+
+#[test]
 fn a_lease_that_ended_is_taken_over() {
     for bench in Bench::both() {
         let Claimed::Granted { generation, .. } = bench.claim_for("a", 1, 0, Duration::from_millis(5)) else {

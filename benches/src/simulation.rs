@@ -22,8 +22,9 @@ pub struct Settings {
     pub issuer: Duration,
     /// One way between a process and Redis.
     pub network: Duration,
-    /// What one script or subscription costs Redis, and what it costs to send one subscriber an event.
+    /// What a script costs Redis, what a subscription or an EXISTS does, and what it costs to send one subscriber an event.
     pub script: Duration,
+    pub command: Duration,
     pub event: Duration,
     pub seed: u64,
 }
@@ -38,6 +39,7 @@ impl Default for Settings {
             issuer: Duration::from_millis(500),
             network: Duration::from_micros(250),
             script: Duration::from_micros(25),
+            command: Duration::from_micros(15),
             event: Duration::from_micros(2),
             seed: 1,
         }
@@ -49,8 +51,9 @@ impl Default for Settings {
 pub struct Phase {
     pub fetches: u64,
     pub scripts: u64,
+    /// Each with the EXISTS after it.
     pub subscriptions: u64,
-    /// The most scripts and subscriptions in one second, and in ten milliseconds as a rate per second.
+    /// The most commands in one second, and in ten milliseconds as a rate per second.
     pub peak_second: u64,
     pub peak_burst: u64,
     /// Requests that had to wait, and the longest of these waits.
@@ -77,9 +80,10 @@ pub struct Report {
 enum Event {
     /// A request of the process finds the token due or gone.
     Request(usize),
-    /// A claim, a subscription or a renewal reaches Redis.
+    /// A claim, a subscription, the look whether the updater is still at work, or a renewal reaches Redis.
     Claim(usize),
     Subscribe(usize),
+    Look(usize),
     Renew(usize),
     /// The issuer has answered, and the commit reaches Redis.
     Commit(usize),
@@ -99,9 +103,11 @@ struct Process {
     lease: Option<Lease>,
     fetch_started: u64,
     listening: bool,
-    /// When the reply to its last claim is there; `None` while Redis has not answered.
+    /// What was left of the updater's lease when the process was told to wait.
+    lease_left: Duration,
+    /// When the reply to its last command is there; `None` while Redis has not answered.
     reply_at: Option<u64>,
-    /// Whether the commit was announced while it had an unanswered claim.
+    /// Whether the commit was announced while it had an unanswered command.
     told: bool,
     /// Counts the waits of a flight, so that a timer of an earlier one is known as such.
     round: u64,
@@ -184,6 +190,7 @@ impl Fleet {
                 Event::Request(process) => self.request(process),
                 Event::Claim(process) => self.claim(process),
                 Event::Subscribe(process) => self.subscribe(process),
+                Event::Look(process) => self.look(process),
                 Event::Renew(process) => self.renew(process),
                 Event::Commit(process) => self.commit(process),
                 Event::Timer(process, round) if self.processes[process].round == round => self.send_claim(process),
@@ -280,17 +287,13 @@ impl Fleet {
                 self.at(back + micros(self.settings.issuer) + network, Event::Commit(process));
                 self.at(back + 1_000_000 + network, Event::Renew(process));
             }
-            Step::Watch { .. } if !self.processes[process].listening => {
-                // A connection of its own takes one exchange more.
-                self.at(back + 3 * micros(self.settings.network), Event::Subscribe(process));
-            }
             Step::Watch { lease_left } => {
-                let round = self.processes[process].round;
-                if std::mem::take(&mut self.processes[process].told) {
-                    return self.at(back, Event::Timer(process, round));
+                self.processes[process].lease_left = lease_left;
+                match self.processes[process].listening {
+                    true => self.watch(process, back),
+                    // A connection of its own takes one exchange more.
+                    false => self.at(back + 3 * micros(self.settings.network), Event::Subscribe(process)),
                 }
-                let pause = decide::watch(lease_left, Duration::from_secs(15), self.fraction(process, round << 8));
-                self.at(back + micros(pause), Event::Timer(process, round));
             }
             step => panic!("a healthy fleet came to {step:?}"),
         }
@@ -298,12 +301,32 @@ impl Fleet {
 
     fn subscribe(&mut self, process: usize) {
         self.phase.subscriptions += 1;
-        let back = self.serve(self.settings.script);
+        let back = self.serve(self.settings.command);
         self.listeners.push(process);
         self.phase.listeners = self.phase.listeners.max(self.listeners.len());
         self.processes[process].listening = true;
-        let round = self.processes[process].round;
-        self.at(back, Event::Timer(process, round));
+        self.processes[process].reply_at = None;
+        self.at(back + micros(self.settings.network), Event::Look(process));
+    }
+
+    fn look(&mut self, process: usize) {
+        let back = self.serve(self.settings.command);
+        match self.ledger.busy(self.redis_free_at) {
+            true => self.watch(process, back),
+            false => self.at(back, Event::Timer(process, self.processes[process].round)),
+        }
+    }
+
+    /// Has the process wait for the updater once this reply is back.
+    fn watch(&mut self, process: usize, back: u64) {
+        let Process { round, lease_left, told, reply_at, .. } = &mut self.processes[process];
+        *reply_at = Some(back);
+        let (round, lease_left) = (*round, *lease_left);
+        if std::mem::take(told) {
+            return self.at(back, Event::Timer(process, round));
+        }
+        let pause = decide::watch(lease_left, Duration::from_secs(15), self.fraction(process, round << 8));
+        self.at(back + micros(pause), Event::Timer(process, round));
     }
 
     fn renew(&mut self, process: usize) {
@@ -343,7 +366,7 @@ impl Fleet {
         }
     }
 
-    /// The process reads events between its claims only.
+    /// The process reads events between its commands only.
     fn told(&mut self, process: usize) {
         let Process { listening, reply_at, round, told, .. } = &mut self.processes[process];
         match (*listening, *reply_at, *round) {

@@ -100,6 +100,10 @@ impl Store for Gated {
         self.store.listen(name)
     }
 
+    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
+        self.store.busy(name)
+    }
+
     fn timeout(&self) -> Duration {
         self.store.timeout()
     }

@@ -97,6 +97,10 @@ impl Store for MemoryStore {
         Ok(Box::new(MemoryListener(receiver)))
     }
 
+    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
+        Ok(self.step(name, |ledger, now, _| ledger.busy(now)))
+    }
+
     fn timeout(&self) -> Duration {
         Duration::ZERO
     }

@@ -103,6 +103,10 @@ impl Links {
     fn pool(&self) -> connection::Pool {
         connection::Pool::new(self.connector.clone(), self.pool_size, self.pool_timeout)
     }
+
+    fn forked(&self) -> connection::Pool {
+        connection::Pool::forked(self.connector.clone(), self.pool_size)
+    }
 }
 
 /// One script a verb. Made with the store, not at first use: a fork must not meet them half made.
@@ -153,9 +157,8 @@ impl RedisStore {
     /// to a repetition, so a lost reply does no harm.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
         let Shared { links, pool, .. } = &*self.0;
-        let forked = || connection::Pool::forked(links.connector.clone(), links.pool_size);
         let exchange = |link: &mut connection::Link| (link.run(script, keys, args), link.broken());
-        let value = match pool.get(forked).with(exchange)? {
+        let value = match pool.get(|| links.forked()).with(exchange)? {
             (Err(error), true) => {
                 log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {}", failure(error));
                 links.connector.open().and_then(|mut fresh| fresh.run(script, keys, args))
@@ -268,6 +271,12 @@ impl Store for RedisStore {
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
         let connection = self.0.links.connector.open().map_err(failure)?;
         Ok(Box::new(RedisListener::subscribe(connection, &key(name, "events"), self.timeout()).map_err(failure)?))
+    }
+
+    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
+        let Shared { links, pool, .. } = &*self.0;
+        let updater = key(name, "updater");
+        pool.get(|| links.forked()).with(|link| link.exists(&updater))?.map_err(failure)
     }
 
     fn timeout(&self) -> Duration {

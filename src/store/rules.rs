@@ -157,6 +157,12 @@ impl Ledger {
         }
     }
 
+    /// Whether the updater key is there.
+    pub fn busy(&mut self, now: u64) -> bool {
+        self.expire(now);
+        self.updater.is_some()
+    }
+
     /// `inspect.lua`.
     pub fn inspect(&mut self, now: u64, arrival: u64) -> Inspection {
         self.expire(now);

@@ -121,10 +121,10 @@ fn acl_without_the_keys() {
     recovered(&bench, &mut worker);
 }
 
-#[test]
-fn acl_without_channels_costs_events_and_nothing_else() {
+/// Asserts that a user restricted like this waits for the updater all the same.
+fn costs_no_fetch_and_no_error(restriction: &str) {
     let bench = Bench::new();
-    bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~*", "resetchannels", "+@all"]);
+    bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~*", "&*", "+@all", restriction]);
     let url = url(&bench.redis, "user:word");
     let mut workers = [bench.worker_at(&url, ""), bench.worker_at(&url, "")];
     bench.issuer.hold();
@@ -134,6 +134,16 @@ fn acl_without_channels_costs_events_and_nothing_else() {
     let got = workers.each_mut().map(|worker| crate::bench::all_served(&worker.got("all"), 50));
     assert_eq!(got[0], got[1]);
     bench.assert_fetches(1);
+}
+
+#[test]
+fn acl_without_channels_costs_events_and_nothing_else() {
+    costs_no_fetch_and_no_error("resetchannels");
+}
+
+#[test]
+fn acl_without_exists_costs_a_script_and_nothing_else() {
+    costs_no_fetch_and_no_error("-exists");
 }
 
 #[test]

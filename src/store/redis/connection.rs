@@ -56,7 +56,16 @@ impl Link {
     }
 
     fn ask(&mut self, verb: &str, script: &str, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
-        let answer = redis::cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args).query(&mut self.connection);
+        self.query(redis::cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args))
+    }
+
+    /// Returns whether the key is there.
+    pub fn exists(&mut self, key: &str) -> RedisResult<bool> {
+        self.query(redis::cmd("EXISTS").arg(key)).map(|answer| answer == Value::Int(1))
+    }
+
+    fn query(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
+        let answer = command.query(&mut self.connection);
         self.broken |= answer.as_ref().is_err_and(|error| breaks(code(error)));
         answer
     }
