@@ -46,6 +46,7 @@ fn let_one_through(issuer: &Issuer, life: Duration) {
 
 /// Lets through the first token and then ten more, each when the fleet asks for it.
 fn eleven_lives(issuer: &Issuer, fleet: &mut Fleet) {
+    fleet.wait_until_all_wait();
     for refresh in 0..=10 {
         let_one_through(issuer, if refresh == 10 { HOUR } else { Duration::from_secs(2) });
         fleet.wait_for_generations(refresh + 1);
@@ -58,7 +59,6 @@ fn eight_processes_on_an_empty_redis_make_one_fetch_and_ten_more_for_ten_turnove
     let issuer = issuer(Options::default());
     issuer.hold();
     let mut fleet = start(&issuer, &redis, &[]);
-    fleet.wait_until_all_wait();
     eleven_lives(&issuer, &mut fleet);
     let reports = fleet.stop();
     assert_eq!(reports.len(), PROCESSES);
@@ -135,6 +135,7 @@ fn an_idle_process_with_keep_fresh_holds_each_token_that_another_fetched() {
     issuer.hold();
     let mut idle = Fleet::start(PROCESSES - 1, 0, &redis.url(), &issuer.url(), &["keep-fresh"]);
     let mut busy = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
+    busy.wait_until_all_wait();
     for refresh in 0..=10 {
         let_one_through(&issuer, if refresh == 10 { HOUR } else { Duration::from_secs(2) });
         busy.wait_for_generations(refresh + 1);
@@ -159,4 +160,30 @@ fn without_keep_fresh_each_process_heals_by_itself_and_without_a_fetch() {
         assert_eq!(report.rejected_after_healing, 0, "one rejected token per process and refresh at the most");
     }
     assert_eq!(issuer.stats().issued, 11);
+}
+
+#[test]
+fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
+    let redis = RedisServer::start().unwrap();
+    let issuer = issuer(Options { life: HOUR, ..Options::default() });
+    issuer.hold();
+    let mut updater = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
+    updater.wait_until_all_wait();
+    assert!(issuer.wait_for(|stats| stats.in_flight == 1, LONG));
+    redis.command(&["CONFIG", "RESETSTAT"]);
+    let mut waiter = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
+    waiter.wait_until_all_wait();
+    let subscribed = || redis.command(&["PUBSUB", "NUMSUB", "tm:{t}:t:events"]).ends_with('1');
+    support::wait_until("the waiter has subscribed", subscribed);
+    issuer.release();
+    waiter.wait_for_generations(1);
+    updater.wait_for_generations(1);
+    let stats = redis.command(&["INFO", "commandstats"]);
+    let calls = |command: &str| {
+        let line = stats.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()).map_or(0, |count| count.parse::<u64>().unwrap())
+    };
+    assert_eq!(calls("subscribe"), 1);
+    // Claims and commits read their two hashes once each: two claims of the waiter, one commit of the updater.
+    assert_eq!(calls("hmget"), 6);
 }

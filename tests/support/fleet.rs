@@ -2,11 +2,11 @@
 //! reads what it reports.
 
 use crate::client::{self, Verified};
-use crate::support::{LONG, wait_until};
+use crate::support::LONG;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Lines, stdin};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::io::{BufRead, BufReader, stdin};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, iter};
@@ -27,7 +27,7 @@ pub struct Report {
     pub rejected_after_healing: u64,
 }
 
-pub struct Fleet(Vec<(Child, Lines<BufReader<ChildStdout>>)>);
+pub struct Fleet(Vec<(Child, mpsc::Receiver<String>)>);
 
 impl Fleet {
     pub fn start(processes: usize, threads: usize, redis: &str, issuer: &str, settings: &[&str]) -> Fleet {
@@ -39,18 +39,28 @@ impl Fleet {
                 .stdout(Stdio::piped())
                 .spawn()
                 .expect("a process");
-            let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-            (child, lines)
+            let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+            let (tell, told) = mpsc::channel();
+            // Fails only when nobody listens any more.
+            thread::spawn(move || lines.for_each(|line| drop(tell.send(line))));
+            (child, told)
         };
         Fleet(iter::repeat_with(member).take(processes).collect())
     }
 
     fn told(&mut self, what: &str) -> Vec<String> {
-        let tell = |(_, lines): &mut (Child, Lines<BufReader<ChildStdout>>)| {
-            let mut told = lines.map_while(Result::ok).filter_map(|line| line.strip_prefix(what).map(str::to_owned));
-            told.next().unwrap_or_else(|| panic!("a process ended without telling {what:?}"))
+        let tell = |told: &mpsc::Receiver<String>| loop {
+            match told.recv_timeout(LONG) {
+                // On one core the test harness begins the line with the name of the test.
+                Ok(line) => {
+                    if let Some((_, rest)) = line.split_once(what) {
+                        return rest.to_owned();
+                    }
+                }
+                Err(error) => panic!("a process did not tell {what:?}: {error}"),
+            }
         };
-        self.0.iter_mut().map(tell).collect()
+        self.0.iter().map(|(_, told)| tell(told)).collect()
     }
 
     /// Waits until every thread of every process waits for a token.
@@ -159,10 +169,13 @@ impl Member {
             stdin().lines().for_each(drop);
             *ears.stop.lock().unwrap() = true;
         });
-        if member.is_set("until-error") || member.settings.is_empty() {
-            wait_until("all wait", || member.manager.stats().waits >= member.threads as u64);
+        let waiting = member.clone();
+        thread::spawn(move || {
+            while waiting.manager.stats().waits < waiting.threads as u64 {
+                thread::sleep(Duration::from_millis(2));
+            }
             println!("> all wait");
-        }
+        });
         if member.threads == 0 {
             member.watch();
         }
