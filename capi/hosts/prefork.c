@@ -5,12 +5,14 @@
 
 #include "host.h"
 
-enum { CHILDREN = 4, WAITING = 20, STRESS = 50 };
+enum { CHILDREN = 4, WAITING = 20, BUSY = 4, STRESS = 50 };
 
 struct guest {
   const tkm_manager *manager;
   uint64_t generation;
 };
+
+static pthread_mutex_t busy = PTHREAD_MUTEX_INITIALIZER;
 
 static uint64_t generation_from(const tkm_manager *manager) {
   tkm_token *token = NULL;
@@ -26,6 +28,15 @@ static uint64_t generation_from(const tkm_manager *manager) {
 static void *wait_for_token(void *data) {
   struct guest *guest = data;
   guest->generation = generation_from(guest->manager);
+  return NULL;
+}
+
+/* Asks and frees without a pause for as long as the main thread holds `busy`, so that a fork finds a thread anywhere in the
+ * library. */
+static void *ask_without_a_pause(void *data) {
+  struct guest *guest = data;
+  while (pthread_mutex_trylock(&busy) != 0) CHECK(generation_from(guest->manager) == guest->generation);
+  pthread_mutex_unlock(&busy);
   return NULL;
 }
 
@@ -132,8 +143,8 @@ int main(int argc, char **argv) {
   tkm_token *token = NULL;
   tkm_stats stats;
   tkm_error *error = NULL;
-  struct guest logging;
-  pthread_t logger;
+  struct guest logging, asking;
+  pthread_t logger, busy_threads[BUSY];
   uint64_t second;
   char mark;
   int i;
@@ -172,7 +183,7 @@ int main(int argc, char **argv) {
   CHECK(issuer_stat(&issuer, "asked") == 2);
   printf("ok the parent is unharmed\n");
 
-  /* Children of a parent with a valid token, and of one whose log callback is busy. */
+  /* Children of a parent whose threads are busy with a valid token, and with the log callback. */
   CHECK(pipe(log_gate.entered) == 0 && pipe(log_gate.held) == 0);
   pthread_mutex_init(&log_gate.once, NULL);
   CHECK(tkm_set_log(slow_log, NULL, 5) == TKM_OK);
@@ -180,16 +191,21 @@ int main(int argc, char **argv) {
   logging.manager = logged;
   CHECK(pthread_create(&logger, NULL, wait_for_token, &logging) == 0);
   CHECK(read(log_gate.entered[0], &mark, 1) == 1);
+  asking.manager = manager, asking.generation = second;
+  CHECK(pthread_mutex_lock(&busy) == 0);
+  for (i = 0; i < BUSY; i++) CHECK(pthread_create(&busy_threads[i], NULL, ask_without_a_pause, &asking) == 0);
   for (i = 0; i < CHILDREN; i++) children[i] = spawn(manager, fresh, second);
   await_ready(children);
   await_ends(children);
+  CHECK(pthread_mutex_unlock(&busy) == 0);
+  for (i = 0; i < BUSY; i++) CHECK(pthread_join(busy_threads[i], NULL) == 0);
   CHECK(write(log_gate.held[1], "!", 1) == 1);
   CHECK(pthread_join(logger, NULL) == 0);
   CHECK(tkm_set_log(NULL, NULL, 0) == TKM_OK);
   CHECK(tkm_manager_free(logged, 10000) == TKM_OK);
   CHECK(generation_from(manager) == second);
   CHECK(issuer_stat(&issuer, "asked") == 3);
-  printf("ok forked with a valid token, and while the log callback ran\n");
+  printf("ok forked while %d threads had a valid token and one was in the log callback\n", BUSY);
 
   tkm_fresh_free(fresh);
   CHECK(tkm_manager_free(manager, 10000) == TKM_OK);

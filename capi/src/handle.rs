@@ -53,32 +53,51 @@ mod registry {
 #[cfg(debug_assertions)]
 mod registry {
     use std::collections::HashMap;
-    use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+    use std::process;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::{LazyLock, Mutex, PoisonError};
+    use std::thread;
+
+    type Uses = HashMap<usize, usize>;
 
     /// How often each address is in use: a token's address is given out once a `get`.
-    static IN_USE: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
+    static IN_USE: LazyLock<Mutex<Uses>> = LazyLock::new(Mutex::default);
+    /// The process whose thread is at it, or 0.
+    static HOLDER: AtomicU32 = AtomicU32::new(0);
 
-    fn in_use() -> MutexGuard<'static, HashMap<usize, usize>> {
-        IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does nothing in a child that was forked while a thread of its parent was at it: that thread is not here to finish.
+    fn with(act: impl FnOnce(&mut Uses)) {
+        let own = process::id();
+        while let Err(holder) = HOLDER.compare_exchange(0, own, Ordering::Acquire, Ordering::Relaxed) {
+            if holder != own {
+                return;
+            }
+            thread::yield_now();
+        }
+        act(&mut IN_USE.lock().unwrap_or_else(PoisonError::into_inner));
+        HOLDER.store(0, Ordering::Release);
     }
 
     pub fn note(handle: *const ()) {
-        *in_use().entry(handle.addr()).or_default() += 1;
+        with(|in_use| *in_use.entry(handle.addr()).or_default() += 1);
     }
 
     pub fn check(handle: *const (), function: &str) {
-        if !in_use().contains_key(&handle.addr()) {
-            refuse(function);
-        }
+        with(|in_use| {
+            if !in_use.contains_key(&handle.addr()) {
+                refuse(function);
+            }
+        });
     }
 
     pub fn forget(handle: *const (), function: &str) {
-        let mut in_use = in_use();
-        let Some(count) = in_use.get_mut(&handle.addr()) else { refuse(function) };
-        *count -= 1;
-        if *count == 0 {
-            in_use.remove(&handle.addr());
-        }
+        with(|in_use| {
+            let Some(count) = in_use.get_mut(&handle.addr()) else { refuse(function) };
+            *count -= 1;
+            if *count == 0 {
+                in_use.remove(&handle.addr());
+            }
+        });
     }
 
     fn refuse(function: &str) -> ! {
