@@ -16,8 +16,9 @@ fn valgrind_finds_no_error_and_no_leak_in_the_c_demo() {
 }
 
 #[test]
-fn address_sanitizer_finds_nothing_in_the_c_hosts() {
-    for host in ["demo.c", "misuse.c"] {
+fn address_sanitizer_finds_nothing_in_the_hosts() {
+    // Not the prefork host: a child forked while another thread allocates hangs in the sanitizer's own allocator (gcc 12).
+    for host in ["demo.c", "demo.cpp", "misuse.c"] {
         let world = World::start();
         let program = compile(host, Build::Release, Link::Static, &["-fsanitize=address", "-fno-omit-frame-pointer"]);
         run(&mut world.command(program));
