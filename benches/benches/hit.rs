@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use token_manager::internals::Moment;
-use token_manager_benches::measure::{self, asked_for, per_call, ratio};
+use token_manager_benches::measure::{self, Cost, asked_for, per_call, ratio};
 use token_manager_benches::sources::{fresh_manager, secret};
 
 const ROUNDS: usize = 31;
@@ -27,7 +27,7 @@ impl Entry {
 }
 
 /// Measures one batch in so many threads.
-type Batch = Box<dyn Fn(usize) -> f64>;
+type Batch = Box<dyn Fn(usize) -> Cost>;
 
 fn candidates() -> Vec<(&'static str, Batch)> {
     let manager = fresh_manager();
@@ -84,27 +84,34 @@ fn main() {
         return;
     }
     let candidates = candidates();
-    // times[threads][candidate][round]
-    let mut times = vec![vec![Vec::with_capacity(ROUNDS); candidates.len()]; THREADS.len()];
+    // costs[threads][candidate][round]
+    let mut costs = vec![vec![Vec::with_capacity(ROUNDS); candidates.len()]; THREADS.len()];
     for round in 0..ROUNDS {
-        for (by_candidate, threads) in times.iter_mut().zip(THREADS) {
+        for (by_candidate, threads) in costs.iter_mut().zip(THREADS) {
             for turn in 0..candidates.len() {
                 let chosen = (turn + round) % candidates.len();
                 by_candidate[chosen].push(candidates[chosen].1(threads));
             }
         }
     }
-    println!("CPU time per call in each thread: median of {ROUNDS} rounds taken in turns");
+    let names: Vec<&str> = candidates.iter().map(|(name, _)| *name).collect();
+    show("CPU time", &names, &costs, |cost| cost.cpu);
+    show("Time passed", &names, &costs, |cost| cost.elapsed);
+}
+
+fn show(what: &str, names: &[&str], costs: &[Vec<Vec<Cost>>], of: fn(&Cost) -> f64) {
+    let times = |threads: usize, candidate: usize| costs[threads][candidate].iter().map(of).collect::<Vec<_>>();
+    println!("\n{what} per call in each thread: median of {ROUNDS} rounds taken in turns");
     println!("| | threads | ns | × floor | × token-manager | × one thread alone |\n|---|---|---|---|---|---|");
-    for (index, (name, _)) in candidates.iter().enumerate() {
-        for (by_candidate, threads) in times.iter().zip(THREADS) {
-            let own = &by_candidate[index];
+    for (candidate, name) in names.iter().enumerate() {
+        for (index, threads) in THREADS.iter().enumerate() {
+            let own = times(index, candidate);
             println!(
                 "| {name} | {threads} | {:.1} | {:.2} | {:.2} | {:.2} |",
                 measure::quantile(&mut own.clone(), 0.5),
-                ratio(own, &by_candidate[0]),
-                ratio(own, &by_candidate[1]),
-                ratio(own, &times[0][index]),
+                ratio(&own, &times(index, 0)),
+                ratio(&own, &times(index, 1)),
+                ratio(&own, &times(0, candidate)),
             );
         }
     }

@@ -1,5 +1,4 @@
-//! Measures by CPU time of the calling thread, so that a busy machine changes the figures little, and in short batches
-//! taken in turns, so that what it does change it changes for all candidates alike.
+//! Measures in short batches taken in turns, so that what a busy machine changes it changes for all candidates alike.
 
 use rustix::time::{ClockId, clock_gettime};
 use std::hint::black_box;
@@ -26,27 +25,41 @@ fn nanos(clock: ClockId) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Returns the nanoseconds of CPU time that one call takes, each thread calling with a state of its own: the median of
-/// the threads.
-pub fn per_call<S, T>(threads: usize, calls: u32, state: impl Fn() -> S + Sync, call: impl Fn(&S) -> T + Sync) -> f64 {
+/// Nanoseconds per call.
+#[derive(Clone, Copy)]
+pub struct Cost {
+    /// What the thread computed. A busy machine changes it little, but it leaves out what the thread slept for a lock.
+    pub cpu: f64,
+    /// What passed, sleep and other threads' turns included.
+    pub elapsed: f64,
+}
+
+/// Returns what one call costs, each thread calling with a state of its own: the median of the threads.
+pub fn per_call<S, T>(threads: usize, calls: u32, state: impl Fn() -> S + Sync, call: impl Fn(&S) -> T + Sync) -> Cost {
     let start = Barrier::new(threads);
     let run = || {
         let own = state();
-        for _ in 0..calls / 20 {
-            black_box(call(&own));
+        let mut took = (0, 0);
+        // Warm up, then measure: in one place, so that the compiler may put any candidate's call into the loop.
+        for batch in [calls / 20, calls] {
+            start.wait();
+            let before = (thread_time(), machine_time());
+            for _ in 0..batch {
+                black_box(call(black_box(&own)));
+            }
+            took = (thread_time() - before.0, machine_time() - before.1);
         }
-        start.wait();
-        let before = thread_time();
-        for _ in 0..calls {
-            black_box(call(black_box(&own)));
-        }
-        (thread_time() - before) as f64 / f64::from(calls)
+        took
     };
-    let mut times: Vec<f64> = thread::scope(|scope| {
+    let times: Vec<(u64, u64)> = thread::scope(|scope| {
         let running: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
         running.into_iter().map(|thread| thread.join().expect("a measured call panicked")).collect()
     });
-    quantile(&mut times, 0.5)
+    let median = |of: fn(&(u64, u64)) -> u64| {
+        let mut nanos: Vec<f64> = times.iter().map(|took| of(took) as f64 / f64::from(calls)).collect();
+        quantile(&mut nanos, 0.5)
+    };
+    Cost { cpu: median(|took| took.0), elapsed: median(|took| took.1) }
 }
 
 /// Returns the value below which this part of the values lies; sorts them.

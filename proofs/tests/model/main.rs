@@ -4,7 +4,9 @@
 mod fleet;
 mod properties;
 mod state;
+mod steps;
 mod variants;
+mod verbs;
 
 use fleet::Fleet;
 use properties::*;

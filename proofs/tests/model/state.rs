@@ -1,6 +1,7 @@
 //! The state that the checker explores: Redis, its replica, the issuer, the processes, and what is on its way to Redis.
 
-use crate::fleet::{Fleet, owner};
+use crate::fleet::Fleet;
+use crate::verbs::owner;
 use token_manager::FailureClass;
 use token_manager::internals::rules::Ledger;
 

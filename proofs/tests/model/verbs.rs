@@ -1,0 +1,83 @@
+//! What Redis executes, whoever hears of it: the library's own `Ledger`, and the ghost's notes of what must never happen.
+
+use crate::fleet::Fleet;
+use crate::state::{FAR, Flaw, State};
+use crate::variants::Rules;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+use token_manager::internals::rules::Ledger;
+use token_manager::{Budget, Claim, Claimed, Committed, FailureClass, Grant, Lease, Secret};
+
+const LONG: Duration = Duration::from_micros(FAR);
+
+impl Fleet {
+    pub fn ask(&self, state: &mut State, at: usize, newer_than: u64) -> Claimed {
+        let now = if self.rules == Rules::CountedGeneration { 0 } else { state.now + 1 };
+        let owner = owner(at);
+        let claim = Claim {
+            owner: &owner,
+            attempt: 1,
+            newer_than,
+            lease: LONG,
+            budget: Some(Budget::per_minute(60).burst(self.burst)),
+            egress: "",
+        };
+        let before = state.redis.arrival;
+        let claimed = state.redis.ledger.claim(now, &claim, &mut state.redis.arrival);
+        match &claimed {
+            Claimed::Granted { generation, .. } if state.redis.arrival != before => {
+                state.now = now;
+                state.redis.charged += 1;
+                if *generation <= state.ghost.granted {
+                    state.ghost.flaw = Some(Flaw::GenerationRepeated);
+                }
+                state.ghost.granted = *generation;
+            }
+            Claimed::Token(stored) if stored.generation <= state.ghost.void => {
+                state.ghost.flaw = Some(Flaw::VoidServed);
+            }
+            _ => {}
+        }
+        claimed
+    }
+
+    pub fn commit(&self, state: &mut State, at: usize, generation: u64, issue: u8) -> Committed {
+        let grant =
+            Grant { value: secret(issue), left: LONG, life: LONG, age: None, carry: None, carry_lifetime: None };
+        let lease = lease(&state.redis.ledger, at, generation);
+        let before = state.stored();
+        let committed = self.rules.commit(&mut state.redis.ledger, state.now, &lease, &grant);
+        if state.stored() < before {
+            state.ghost.flaw = Some(Flaw::OlderReplacedNewer);
+        }
+        committed
+    }
+
+    pub fn fail(&self, state: &mut State, at: usize, generation: u64, unknown: bool) {
+        let class = if unknown { FailureClass::UnknownOutcome } else { FailureClass::Unavailable };
+        let lease = lease(&state.redis.ledger, at, generation);
+        state.redis.ledger.fail(state.now, &lease, class, Some(LONG), &mut Vec::new());
+    }
+}
+
+pub fn invalidate(state: &mut State, generation: u64) {
+    state.redis.ledger.invalidate(state.now, generation, &mut Vec::new());
+    state.ghost.void = state.ghost.void.max(generation);
+}
+
+/// Returns the lease of a generation; a flight that has ended bears the attempt under which Redis knows it.
+fn lease(ledger: &Ledger, at: usize, generation: u64) -> Lease {
+    let known = ledger.updater.as_ref().filter(|updater| updater.lease.generation == generation);
+    Lease { owner: owner(at), attempt: known.map_or(1, |updater| updater.lease.attempt), generation }
+}
+
+pub fn owner(at: usize) -> Arc<str> {
+    static OWNERS: LazyLock<[Arc<str>; 4]> = LazyLock::new(|| ["0", "1", "2", "3"].map(Arc::from));
+    OWNERS[at].clone()
+}
+
+fn secret(issue: u8) -> Secret {
+    static SECRETS: LazyLock<Vec<Secret>> =
+        LazyLock::new(|| (0..32).map(|issue: u8| Secret::new(issue.to_string())).collect());
+    SECRETS[usize::from(issue)].clone()
+}
