@@ -36,12 +36,28 @@ fn jittered(span: &mut Duration) -> Span {
 
 #[derive(Clone, Debug)]
 enum Verb {
-    Claim { owner: Arc<str>, attempt: u64, newer_than: u64, lease: Duration, budget: Option<Budget> },
+    Claim(Asked),
     Renew { lease: Lease, length: Duration },
     Commit { lease: Lease, grant: Grant },
     Fail { lease: Lease, class: FailureClass, retry_after: Option<Duration> },
     Invalidate { generation: u64 },
     LoseData,
+}
+
+#[derive(Clone, Debug)]
+struct Asked {
+    owner: Arc<str>,
+    attempt: u64,
+    newer_than: u64,
+    lease: Duration,
+    budget: Option<Budget>,
+}
+
+impl Asked {
+    fn claim(&self) -> Claim<'_> {
+        let Asked { owner, attempt, newer_than, lease, budget } = self;
+        Claim { owner, attempt: *attempt, newer_than: *newer_than, lease: *lease, budget: *budget, egress: "egress" }
+    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -101,7 +117,7 @@ impl<T> Twin<T> {
         let own = |lease: &Lease| Lease { generation: self.grants.generation(lease.generation), ..lease.clone() };
         let mut verb = verb.clone();
         match &mut verb {
-            Verb::Claim { newer_than: generation, .. } | Verb::Invalidate { generation } => {
+            Verb::Claim(Asked { newer_than: generation, .. }) | Verb::Invalidate { generation } => {
                 *generation = self.grants.generation(*generation);
             }
             Verb::Renew { lease, .. } | Verb::Commit { lease, .. } | Verb::Fail { lease, .. } => *lease = own(lease),
@@ -154,17 +170,7 @@ impl<T> Twin<T> {
 
 fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
     match verb {
-        Verb::Claim { owner, attempt, newer_than, lease, budget } => {
-            let claim = Claim {
-                owner,
-                attempt: *attempt,
-                newer_than: *newer_than,
-                lease: *lease,
-                budget: *budget,
-                egress: "egress",
-            };
-            Answer::Claimed(store.claim(name, &claim).unwrap())
-        }
+        Verb::Claim(asked) => Answer::Claimed(store.claim(name, &asked.claim()).unwrap()),
         Verb::Renew { lease, length } => Answer::Renewed(store.renew(name, lease, *length).unwrap()),
         Verb::Commit { lease, grant } => Answer::Committed(store.commit(name, lease, grant).unwrap()),
         Verb::Fail { lease, class, retry_after } => {
@@ -190,17 +196,7 @@ impl Model {
     fn run(&mut self, now: u64, verb: &Verb) -> Answer {
         let Model { ledger, arrival, changes } = self;
         match verb {
-            Verb::Claim { owner, attempt, newer_than, lease, budget } => {
-                let claim = Claim {
-                    owner,
-                    attempt: *attempt,
-                    newer_than: *newer_than,
-                    lease: *lease,
-                    budget: *budget,
-                    egress: "egress",
-                };
-                Answer::Claimed(ledger.claim(now, &claim, arrival))
-            }
+            Verb::Claim(asked) => Answer::Claimed(ledger.claim(now, &asked.claim(), arrival)),
             Verb::Renew { lease, length } => Answer::Renewed(ledger.renew(now, lease, *length)),
             Verb::Commit { lease, grant } => Answer::Committed(ledger.commit(now, lease, grant, changes)),
             Verb::Fail { lease, class, retry_after } => {
@@ -228,13 +224,13 @@ fn verb(chance: &mut Chance, grants: u64) -> Verb {
     let lease = Lease { owner: owner.clone(), attempt: chance.below(2), generation: rank };
     let span = if chance.one_in(4) { INSTANT } else { HOUR };
     match chance.below(20) {
-        0..8 => Verb::Claim {
+        0..8 => Verb::Claim(Asked {
             owner,
             attempt: lease.attempt,
             newer_than: rank.min(chance.below(grants + 2)),
             lease: span,
             budget: (!chance.one_in(10)).then(|| Budget::per_minute(chance.of(&[1, 60_000])).burst(8)),
-        },
+        }),
         8..10 => Verb::Renew { lease, length: span },
         10..15 => {
             let value = Secret::new(format!("token-{}", chance.below(1_000_000)));
