@@ -10,8 +10,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// # Safety
 /// `error` is NULL or points to a place for a pointer.
 pub unsafe fn call(error: *mut *mut TkmError, body: impl FnOnce() -> Result<(), TkmError>) -> i32 {
-    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err(TkmError::panicked()));
-    let code = outcome.as_ref().map_or_else(TkmError::code, |()| Code::Ok as i32);
+    // Boxed where it arises, so that a success is one word to hand on: a hit passes here.
+    let body = || body().map_err(Box::new);
+    let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err(TkmError::panicked().into()));
+    let code = outcome.as_ref().map_or_else(|error| error.code(), |()| Code::Ok as i32);
     if !error.is_null() {
         let told = outcome.err().map_or(std::ptr::null_mut(), handle::give);
         // SAFETY: by the caller's promise it points to a place for a pointer.

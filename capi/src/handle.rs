@@ -4,8 +4,8 @@
 use std::ptr::NonNull;
 
 /// Gives a value to C.
-pub fn give<T>(value: T) -> *mut T {
-    let handle = Box::into_raw(Box::new(value));
+pub fn give<T>(value: impl Into<Box<T>>) -> *mut T {
+    let handle = Box::into_raw(value.into());
     note(handle.cast_const().cast());
     handle
 }
