@@ -130,10 +130,9 @@ impl Builder {
         for (setting, word) in words {
             check_word(setting, word)?;
         }
-        if self.name == "budget" {
-            return Err(Error::config(
-                "name is \"budget\"; that word is taken by the key of the budget, choose another",
-            ));
+        if self.name.split(':').next() == Some("budget") {
+            let rule = "the word \"budget\" is taken by the key of the budget, choose another";
+            return Err(Error::config(format!("name is {:?}; {rule}", self.name)));
         }
         let store = self.store.ok_or_else(|| Error::config("no store is set; call redis(url) or store(…)"))?;
         let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;

@@ -24,7 +24,7 @@
 //!
 //! | floor | files | duty |
 //! |---|---|---|
-//! | 0 | `clock` `condvar` `token` `error` `fork` `sync` | time, secrets, errors, one value a process |
+//! | 0 | `clock` `token` `error` `fork` `locks` `sync` | time, secrets, errors, one value a process, locks |
 //! | 1 | `policy` `source` `store` `event` | numbers; the seams to the issuer, the store and the observer |
 //! | 2 | `decide` `store/rules` `store/memory` `store/redis` | decisions and the protocol, pure; the two stores |
 //! | 3 | `flight` `slot` | who leads and who waits; the token at hand |

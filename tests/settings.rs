@@ -70,6 +70,7 @@ fn a_name_that_breaks_the_keys_is_refused() {
         refused(builder("t").egress(bad), &["egress"]);
     }
     refused(builder("budget"), &["name", "taken"]);
+    refused(builder("budget:orders"), &["name", "taken"]);
     refused(builder(&"n".repeat(201)), &["name", "200"]);
 }
 
