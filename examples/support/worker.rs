@@ -4,23 +4,24 @@
 #![allow(dead_code)] // every program uses another part of it
 
 use parking_lot::Mutex;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::env;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use token_manager::{
-    Attempt, Budget, Error, ErrorKind, Event, Fetched, Flights, FreshGuard, RedisStore, Token, TokenManager,
-};
+use token_manager::{Attempt, Budget, Event, Fetched, Flights, FreshGuard, RedisStore, Token, TokenManager};
 
 #[path = "client.rs"]
 mod client;
 #[path = "gate.rs"]
 mod gate;
+#[path = "tally.rs"]
+mod tally;
 use client::Verified;
 use gate::{Gate, Gated};
+use tally::Tally;
 
 /// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
 pub const SETTINGS: &str = "TOKEN_MANAGER_WORKER";
@@ -121,22 +122,6 @@ struct Worker {
     last: Arc<Mutex<Option<Token>>>,
 }
 
-/// What calls came to.
-#[derive(Default)]
-struct Tally {
-    ok: u64,
-    errors: BTreeMap<String, u64>,
-    /// The words of one of the errors, causes included.
-    words: String,
-    secrets: HashSet<String>,
-    generations: Option<(u64, u64)>,
-    worst: Duration,
-    late: u64,
-    back: u64,
-    /// Tokens that had expired at the issuer for longer than a busy machine explains.
-    stale: u64,
-}
-
 struct Load {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<Tally>>,
@@ -155,19 +140,11 @@ impl Worker {
         tally.late += u64::from(took > within + SLACK);
         match answer {
             Ok(token) => {
-                let generation = token.generation();
-                tally.ok += 1;
-                tally.back += u64::from(generation < newest);
-                self.newest.fetch_max(generation, Ordering::SeqCst);
-                let (low, high) = tally.generations.unwrap_or((generation, generation));
-                tally.generations = Some((low.min(generation), high.max(generation)));
-                tally.secrets.insert(token.secret().to_owned());
+                tally.served(&token, newest);
+                self.newest.fetch_max(token.generation(), Ordering::SeqCst);
                 *self.last.lock() = Some(token);
             }
-            Err(error) => {
-                *tally.errors.entry(kind(&error)).or_default() += 1;
-                tally.words = words(&error);
-            }
+            Err(error) => tally.failed(&error),
         }
     }
 
@@ -272,64 +249,6 @@ impl Worker {
             }
         }
     }
-}
-
-impl Tally {
-    fn and(mut self, other: Tally) -> Tally {
-        self.ok += other.ok;
-        self.late += other.late;
-        self.back += other.back;
-        self.stale += other.stale;
-        self.worst = self.worst.max(other.worst);
-        self.secrets.extend(other.secrets);
-        other.errors.into_iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
-        self.words = if self.words.is_empty() { other.words } else { self.words };
-        self.generations = match (self.generations, other.generations) {
-            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
-            (one, other) => one.or(other),
-        };
-        self
-    }
-}
-
-impl std::fmt::Display for Tally {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let errors: Vec<_> = self.errors.iter().map(|(kind, count)| format!("{kind}:{count}")).collect();
-        let secrets: Vec<_> = self.secrets.iter().map(String::as_str).collect();
-        let (low, high) = self.generations.unwrap_or_default();
-        write!(
-            f,
-            "ok={} errors={} tokens={} low={low} high={high} worst={} late={} back={} stale={} secrets={} words={}",
-            self.ok,
-            errors.join(","),
-            self.secrets.len(),
-            self.worst.as_millis(),
-            self.late,
-            self.back,
-            self.stale,
-            // A long run has had many; the parent only ever looks at a few.
-            if secrets.len() > 5 { String::new() } else { secrets.join(",") },
-            self.words.replace(' ', "_"),
-        )
-    }
-}
-
-fn kind(error: &Error) -> String {
-    match error.kind() {
-        ErrorKind::Source(class) => format!("source-{class}"),
-        kind => format!("{kind:?}").to_lowercase(),
-    }
-}
-
-fn words(error: &Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words.replace(['\n', '\r'], " ")
 }
 
 /// Leaves no room for the stack of another thread.
