@@ -4,7 +4,7 @@ use crate::clock::{self, Moment};
 use crate::decide;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
-use crate::flight::Flights;
+use crate::flight::SingleFlight;
 use crate::locks::Mutex;
 use crate::policy::{self, MOST_ABANDONED, Policy};
 use crate::slot::{Face, Slot};
@@ -35,7 +35,7 @@ pub struct Core {
     pub settings: Arc<Settings>,
     pub owner: Arc<str>,
     pub slot: Slot,
-    pub flights: Arc<Flights<Outcome>>,
+    pub flights: Arc<SingleFlight<Outcome>>,
     pub counters: Counters,
     seed: u64,
     attempts: AtomicU64,
@@ -72,7 +72,7 @@ impl Core {
             settings,
             owner: uuid::Builder::from_random_bytes(random).into_uuid().to_string().into(),
             slot: Slot::new(face),
-            flights: Flights::new(Err(lost)),
+            flights: SingleFlight::new(Err(lost)),
             counters: Counters::default(),
             seed: u64::from_le_bytes(random[8..].try_into().expect("eight bytes")),
             attempts: AtomicU64::new(0),

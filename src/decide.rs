@@ -111,20 +111,10 @@ pub fn poll(round: u32, patience_left: Duration) -> Duration {
     (POLL.0 * 2u32.pow(round.min(5))).min(POLL.1).min(patience_left)
 }
 
-/// What a caller without a token does about a flight's failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    GiveUp,
-    /// Wait that long, then ask again.
-    Rest(Duration),
-}
-
-/// A used-up budget is waited for if the deadline allows; any other failure is told at once.
-pub fn after_failure(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Duration) -> Verdict {
-    match (kind, retry_after) {
-        (ErrorKind::Limited, Some(pause)) if pause < deadline_left => Verdict::Rest(pause),
-        _ => Verdict::GiveUp,
-    }
+/// Returns how long a caller without a token waits after a flight's failure before he asks again; `None` if he is told
+/// of it at once. Only a used-up budget is waited for, if the deadline allows.
+pub fn rest(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Duration) -> Option<Duration> {
+    retry_after.filter(|pause| kind == ErrorKind::Limited && *pause < deadline_left)
 }
 
 /// Returns how long callers are told of a failure without asking the store again; zero where it can mend at any time.

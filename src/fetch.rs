@@ -4,7 +4,6 @@ use crate::clock::{self, Moment};
 use crate::core::{Aboard, Core, Counters};
 use crate::error::FailureClass;
 use crate::event::Event;
-use crate::policy::Flights;
 use crate::refresh;
 use crate::source::{Attempt, FetchError, Fetched};
 use crate::store::Lease;
@@ -21,18 +20,18 @@ pub struct Brought {
     pub asked_at: Moment,
 }
 
-/// Runs the source once and returns what it brought within the fetch limit.
+/// Runs the source once and returns what it brought within the fetch limit; on this thread if it is a caller's, who has
+/// until his deadline.
 pub fn run(
     core: &Arc<Core>,
     lease: &Lease,
     carry: Option<Secret>,
-    flights: Flights,
-    patience: Option<Instant>,
+    callers_deadline: Option<Instant>,
 ) -> Result<Brought, FetchError> {
     Counters::count(&core.counters.fetches);
     let limit = clock::deadline(core.settings.policy.fetch_limit);
-    if flights == Flights::OnCallersThread {
-        return ask(core, lease, carry, patience.map_or(limit, |patience| limit.min(patience)));
+    if let Some(deadline) = callers_deadline {
+        return ask(core, lease, carry, limit.min(deadline));
     }
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
     let (give, take) = bounded(0);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Where the threads of a process meet to wait for one flight.
-pub struct Flights<T> {
+pub struct SingleFlight<T> {
     state: Mutex<State<T>>,
     landed: Condvar,
     /// What followers are told if a leader vanishes.
@@ -30,10 +30,10 @@ pub enum Joined<T: Clone> {
     Follow(u64),
 }
 
-impl<T: Clone> Flights<T> {
-    pub fn new(lost: T) -> Arc<Flights<T>> {
+impl<T: Clone> SingleFlight<T> {
+    pub fn new(lost: T) -> Arc<SingleFlight<T>> {
         let state = State { started: 0, ended: 0, patience: None, outcome: None };
-        Arc::new(Flights { state: Mutex::new(state), landed: Condvar::new(), lost })
+        Arc::new(SingleFlight { state: Mutex::new(state), landed: Condvar::new(), lost })
     }
 
     /// Joins the flight in the air and lets it go on until `patience` at least, or leads a new one.
@@ -86,7 +86,7 @@ impl<T: Clone> Flights<T> {
 
 /// The duty to land the flight: dropping it undone tells the followers that it was lost.
 pub struct Leader<T: Clone> {
-    flights: Arc<Flights<T>>,
+    flights: Arc<SingleFlight<T>>,
     number: u64,
     landed: bool,
 }

@@ -232,9 +232,9 @@ fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
             None => fly_or_follow(core, deadline)?.err(),
         };
         if let Some(error) = failed {
-            match decide::after_failure(error.kind(), error.retry_after(), clock::left(deadline)) {
-                decide::Verdict::GiveUp => return Err(error),
-                decide::Verdict::Rest(pause) => core.flights.rest(clock::deadline(pause)),
+            match decide::rest(error.kind(), error.retry_after(), clock::left(deadline)) {
+                Some(pause) => core.flights.rest(clock::deadline(pause)),
+                None => return Err(error),
             }
         }
         if clock::left(deadline).is_zero() && core.slot.look().is_none() {

@@ -29,6 +29,9 @@ pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration:
 pub const GUARD_SLICE: Duration = Duration::from_millis(100);
 /// How many sources may be abandoned and still running before no further one is started.
 pub const MOST_ABANDONED: usize = 2;
+/// How long after its grant and its fetch a commit may be carried out before that counts as late: what its way and the
+/// clocks' ticks explain. `commit.lua` has it too.
+pub const ON_THE_WAY: Duration = Duration::from_millis(100);
 /// What an inline flight's lease has beyond the fetch limit.
 pub const INLINE_GRACE: Duration = Duration::from_secs(2);
 

@@ -16,14 +16,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// On which thread a flight runs.
-#[derive(Clone, Copy)]
-enum Aloft {
-    OwnThread,
-    /// On that of a caller, who has no more time than this, however patient those are who wait with him.
-    Callers(Instant),
-}
-
 /// Flies on a thread of its own, or on this one where the settings or the system leave no other, until `deadline`.
 pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
@@ -33,7 +25,7 @@ pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
         let flight = move || {
             let leader = duty.lock().take();
             if let Some(leader) = leader {
-                fly(&core, leader, Aloft::OwnThread);
+                fly(&core, leader, None);
             }
         };
         if thread::Builder::new().name("tkm-flight".into()).spawn(flight).is_ok() {
@@ -46,30 +38,24 @@ pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
         core.slot.postpone(Some(Moment::now().after(STORE_PAUSE)));
         return leader.land(Ok(()));
     }
-    fly(core, leader, Aloft::Callers(deadline));
+    fly(core, leader, Some(deadline));
 }
 
-/// Flies on this thread and lands with an outcome, come what may.
-fn fly(core: &Arc<Core>, leader: Leader<Outcome>, aloft: Aloft) {
+/// Flies on this thread and lands with an outcome, come what may. If it is a caller's thread, he has until his deadline,
+/// however patient those are who wait with him.
+fn fly(core: &Arc<Core>, leader: Leader<Outcome>, callers_deadline: Option<Instant>) {
     let _aboard = Aboard::board(core);
     Counters::count(&core.counters.flights);
     core.slot.postpone(None);
-    let outcome = catch_unwind(AssertUnwindSafe(|| course(core, &leader, aloft)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| course(core, &leader, callers_deadline)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     core.note(&outcome);
     leader.land(outcome);
 }
 
-fn course(core: &Arc<Core>, leader: &Leader<Outcome>, aloft: Aloft) -> Outcome {
+fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<Instant>) -> Outcome {
     let policy = &core.settings.policy;
-    let (flights, lease) = match aloft {
-        Aloft::OwnThread => (Flights::OwnThread, policy.renewed_lease()),
-        Aloft::Callers(_) => (Flights::OnCallersThread, policy.inline_lease()),
-    };
-    let patience = || match aloft {
-        Aloft::OwnThread => leader.patience(),
-        Aloft::Callers(deadline) => Some(deadline),
-    };
+    let lease = if callers_deadline.is_some() { policy.inline_lease() } else { policy.renewed_lease() };
     let attempt = core.next_attempt();
     let mut watch = Watch { listener: None, round: 0 };
     loop {
@@ -95,7 +81,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, aloft: Aloft) -> Outcome {
             Step::Fetch { generation, carry } => {
                 let lease = Lease { owner: core.owner.clone(), attempt, generation };
                 core.emit(Event::Granted { generation, owner: core.owner.to_string() });
-                return match fetch::run(core, &lease, carry, flights, patience()) {
+                return match fetch::run(core, &lease, carry, callers_deadline) {
                     Ok(brought) => {
                         commit(core, &lease, brought);
                         Ok(())
@@ -105,7 +91,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, aloft: Aloft) -> Outcome {
             }
             Step::Watch { lease_left } => {
                 core.emit(Event::Waiting { lease_left });
-                let patience = patience().map_or(Duration::ZERO, clock::left);
+                let patience = callers_deadline.or_else(|| leader.patience()).map_or(Duration::ZERO, clock::left);
                 if patience.is_zero() {
                     return Ok(());
                 }

@@ -50,8 +50,11 @@ impl Bench {
     }
 
     fn commit(&self, lease: &Lease, value: &str) -> Committed {
-        let grant =
-            Grant { value: Secret::new(value), left: HOUR, life: HOUR, age: None, carry: None, carry_lifetime: None };
+        self.commit_of_age(lease, value, None)
+    }
+
+    fn commit_of_age(&self, lease: &Lease, value: &str, age: Option<Duration>) -> Committed {
+        let grant = Grant { value: Secret::new(value), left: HOUR, life: HOUR, age, carry: None, carry_lifetime: None };
         self.store.commit(&self.name, lease, &grant).unwrap()
     }
 
@@ -139,6 +142,24 @@ fn a_late_commit_into_an_empty_place_is_written_and_doubted() {
         bench.lose_the_lease(&late);
         assert_eq!(bench.commit(&late, "late"), Committed::Written { doubted: true });
         assert!(bench.token(0).doubted);
+    }
+}
+
+#[test]
+fn a_commit_that_is_carried_out_late_begins_no_life_anew() {
+    for bench in Bench::both() {
+        let lease = bench.granted("a", 1, 0);
+        // A generation is the time of its grant in microseconds: these were granted some minutes ago.
+        let granted_ago = |minutes: u64| Lease { generation: lease.generation - minutes * 60_000_000, ..lease.clone() };
+        let at_once = Some(Duration::ZERO);
+        assert_eq!(bench.commit_of_age(&granted_ago(61), "out of time", at_once), Committed::Void);
+        assert_eq!(bench.store.inspect(&bench.name, "default").unwrap().token, None);
+        assert_eq!(bench.commit_of_age(&granted_ago(40), "late", at_once), Committed::Written { doubted: true });
+        let left = bench.token(0).left;
+        assert!(left <= HOUR / 3 && left > HOUR / 4, "{left:?}");
+        let slow_fetch = Some(Duration::from_secs(30 * 60));
+        assert_eq!(bench.commit_of_age(&granted_ago(30), "slow", slow_fetch), Committed::Written { doubted: true });
+        assert!(bench.token(0).left > HOUR / 2);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use token_manager::internals::Moment;
-use token_manager::internals::decide::{self, AtHand, Step, Usable, Verdict};
+use token_manager::internals::decide::{self, AtHand, Step, Usable};
 use token_manager::{Claimed, Cooling, ErrorKind, FailureClass, Secret, Stored};
 
 const S: Duration = Duration::from_secs(1);
@@ -134,14 +134,14 @@ fn a_flight_without_events_polls_at_twenty_milliseconds_doubling_to_half_a_secon
 #[test]
 fn only_a_used_up_budget_is_waited_for_and_only_within_the_deadline() {
     let rows = [
-        // kind, retry after, deadline left; verdict, remembered for, next refresh after
-        (ErrorKind::Limited, Some(3 * S), 4 * S, Verdict::Rest(3 * S), S, 3 * S),
-        (ErrorKind::Limited, Some(3 * S), 3 * S, Verdict::GiveUp, S, 3 * S),
-        (ErrorKind::Source(FailureClass::Throttled), Some(ms(300)), 9 * S, Verdict::GiveUp, ms(300), ms(300)),
-        (ErrorKind::Store, None, 9 * S, Verdict::GiveUp, Duration::ZERO, S),
+        // kind, retry after, deadline left; rest, remembered for, next refresh after
+        (ErrorKind::Limited, Some(3 * S), 4 * S, Some(3 * S), S, 3 * S),
+        (ErrorKind::Limited, Some(3 * S), 3 * S, None, S, 3 * S),
+        (ErrorKind::Source(FailureClass::Throttled), Some(ms(300)), 9 * S, None, ms(300), ms(300)),
+        (ErrorKind::Store, None, 9 * S, None, Duration::ZERO, S),
     ];
-    for (kind, retry_after, deadline_left, verdict, remembered, pause) in rows {
-        assert_eq!(decide::after_failure(kind, retry_after, deadline_left), verdict);
+    for (kind, retry_after, deadline_left, rest, remembered, pause) in rows {
+        assert_eq!(decide::rest(kind, retry_after, deadline_left), rest);
         assert_eq!((decide::remembered(retry_after), decide::refresh_pause(retry_after)), (remembered, pause));
     }
 }

@@ -236,7 +236,8 @@ fn verb(chance: &mut Chance, grants: u64) -> Verb {
             let value = Secret::new(format!("token-{}", chance.below(1_000_000)));
             let carry = chance.one_in(3).then(|| Secret::new("carry"));
             let carry_lifetime = chance.one_in(2).then_some(span);
-            Verb::Commit { lease, grant: Grant { value, left: span, life: HOUR, age: None, carry, carry_lifetime } }
+            let age = chance.of(&[None, Some(HOUR)]); // never late: that would fall between two twins
+            Verb::Commit { lease, grant: Grant { value, left: span, life: HOUR, age, carry, carry_lifetime } }
         }
         15..17 => Verb::Fail {
             lease,

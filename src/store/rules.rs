@@ -3,7 +3,7 @@
 
 use super::{Change, Claim, Claimed, Committed, Cooling, Grant, Inspection, Lease, Stored};
 use crate::error::FailureClass;
-use crate::policy::{FIRST_COOL_DOWN, LONGEST_COOL_DOWN, LONGEST_PAUSE};
+use crate::policy::{FIRST_COOL_DOWN, LONGEST_COOL_DOWN, LONGEST_PAUSE, ON_THE_WAY, SHORTEST_LIFE};
 use crate::token::Secret;
 use std::time::Duration;
 
@@ -111,16 +111,21 @@ impl Ledger {
         if generation <= self.meta.void {
             return Committed::Void;
         }
-        self.token = Some(StoredToken {
-            generation,
-            value: grant.value.clone(),
-            life: grant.life,
-            expires_at: now + grant.left.as_micros() as u64,
-        });
+        let late = grant.age.map_or(Duration::ZERO, |age| micros(now.saturating_sub(generation)).saturating_sub(age));
+        let left = if late > ON_THE_WAY { grant.left.saturating_sub(late) } else { grant.left.max(SHORTEST_LIFE) };
         if let Some(carry) = &grant.carry {
             let expires_at = grant.carry_lifetime.map(|lifetime| now + lifetime.as_micros() as u64);
             self.carry = Some((carry.clone(), expires_at));
         }
+        if left < SHORTEST_LIFE {
+            return Committed::Void;
+        }
+        self.token = Some(StoredToken {
+            generation,
+            value: grant.value.clone(),
+            life: grant.life,
+            expires_at: now + left.as_micros() as u64,
+        });
         changes.push(Change::Committed(generation));
         Committed::Written { doubted: generation <= self.meta.doubt }
     }

@@ -9,13 +9,13 @@ macro_rules! scenarios {
             use shuttle::thread;
             use std::panic::{AssertUnwindSafe, catch_unwind};
             use std::sync::Arc;
-            use crate::$($flight)::+::{Flights, Joined};
+            use crate::$($flight)::+::{Joined, SingleFlight};
 
             const LOST: u64 = u64::MAX;
 
             /// Four threads want an outcome; whoever leads lands with the flight's number.
             pub fn all_learn_the_outcome() {
-                let flights = Flights::new(LOST);
+                let flights = SingleFlight::new(LOST);
                 let flying = Arc::new(AtomicUsize::new(0));
                 let threads = [(); 4].map(|()| {
                     let (flights, flying) = (flights.clone(), flying.clone());
@@ -37,7 +37,7 @@ macro_rules! scenarios {
 
             /// The leader vanishes, by a panic or without a word, while two wait.
             pub fn a_vanished_leader_wakes_all() {
-                let flights = Flights::new(LOST);
+                let flights = SingleFlight::new(LOST);
                 let Joined::Lead(leader) = flights.join(far()) else { panic!("nobody else flies") };
                 let followers = [(); 2].map(|()| {
                     let flights = flights.clone();
@@ -56,7 +56,7 @@ macro_rules! scenarios {
 
             /// The time passes a follower's deadline at any point, and the leader lands only after the follower left.
             pub fn a_deadline_holds_while_the_leader_hangs() {
-                let flights = Flights::new(LOST);
+                let flights = SingleFlight::new(LOST);
                 let Joined::Lead(leader) = flights.join(tick(5)) else { panic!("nobody else flies") };
                 let follower = {
                     let flights = flights.clone();
@@ -75,7 +75,7 @@ macro_rules! scenarios {
 
             /// A landing and a deadline race: the follower is told one of the two, and the truth.
             pub fn a_landing_races_a_deadline() {
-                let flights = Flights::new(LOST);
+                let flights = SingleFlight::new(LOST);
                 let Joined::Lead(leader) = flights.join(far()) else { panic!("nobody else flies") };
                 let landed = Arc::new(AtomicUsize::new(0));
                 let (told, seen) = (flights.clone(), landed.clone());
