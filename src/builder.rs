@@ -6,7 +6,7 @@ use crate::event::{Event, Observer};
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Flights, Policy};
 use crate::source::TokenSource;
-use crate::store::redis::RedisStore;
+use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{Store, TokenName};
 use std::time::Duration;
 
@@ -18,9 +18,14 @@ pub struct Builder {
     group: Option<String>,
     egress: String,
     policy: Policy,
-    store: Option<Box<dyn Store>>,
+    store: Option<Backing>,
     source: Option<Box<dyn TokenSource>>,
     observer: Option<Observer>,
+}
+
+enum Backing {
+    Redis(RedisOptions),
+    Given(Box<dyn Store>),
 }
 
 impl Builder {
@@ -37,19 +42,23 @@ impl Builder {
         }
     }
 
-    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]`, with the numbers of
-    /// [`RedisStore::open`]. One store is required; there is no default.
+    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]`, with the numbers that
+    /// [`RedisOptions`] names; without a thread of the store if flights are on the caller's. One store is required; there is
+    /// no default.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL cannot be read.
-    pub fn redis(self, url: &str) -> Result<Builder, Error> {
-        Ok(self.store(RedisStore::open(url).map_err(|error| Error::config(error.to_string()))?))
+    pub fn redis(mut self, url: &str) -> Result<Builder, Error> {
+        let options = RedisStore::options(url);
+        options.check().map_err(|error| Error::config(error.to_string()))?;
+        self.store = Some(Backing::Redis(options));
+        Ok(self)
     }
 
     /// Keeps the token in this store; clones of one store may serve many managers. One store is required; there is no
     /// default.
     pub fn store(mut self, store: impl Store) -> Builder {
-        self.store = Some(Box::new(store));
+        self.store = Some(Backing::Given(Box::new(store)));
         self
     }
 
@@ -134,7 +143,15 @@ impl Builder {
             let rule = "the word \"budget\" is taken by the key of the budget, choose another";
             return Err(Error::config(format!("name is {:?}; {rule}", self.name)));
         }
-        let store = self.store.ok_or_else(|| Error::config("no store is set; call redis(url) or store(…)"))?;
+        let store = match self.store {
+            Some(Backing::Given(store)) => store,
+            Some(Backing::Redis(options)) => {
+                let inline = self.policy.flights == Flights::OnCallersThread;
+                let options = if inline { options.without_thread() } else { options };
+                Box::new(options.open().map_err(|error| Error::config(error.to_string()))?)
+            }
+            None => return Err(Error::config("no store is set; call redis(url) or store(…)")),
+        };
         let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
         self.policy.check(store.timeout()).map_err(Error::config)?;
         let name = TokenName { namespace: self.namespace.into(), group: group.into(), name: self.name.into() };

@@ -1,4 +1,6 @@
-//! Every number, its default, and the rules between the numbers. Pure: no clock, no lock, no store.
+//! The numbers of a manager and of a flight, their defaults, and the rules between them. Pure: no clock, no lock, no store.
+//! Elsewhere are the parts of a token's life (`decide.rs`) and the limits of Redis (`store/redis.rs`); the cool-downs and the
+//! longest pause stand once more in `store/lua`, and the tests compare the two.
 
 use std::time::Duration;
 

@@ -2,16 +2,8 @@
 
 mod support;
 
-use std::fs;
 use std::time::Duration;
-use support::{Backing, Script, wait_until};
-
-/// Counts the threads of this process that run under this name.
-fn threads_named(name: &str) -> usize {
-    let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
-    let tasks = fs::read_dir("/proc/self/task").expect("Linux tells the threads of a process");
-    tasks.flatten().filter_map(comm).filter(|comm| comm.trim() == name).count()
-}
+use support::{Backing, Script, threads_named, wait_until};
 
 #[test]
 fn dropping_the_guard_ends_its_thread_and_leaves_no_other() {

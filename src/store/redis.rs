@@ -7,8 +7,8 @@ use super::{
 use crate::error::FailureClass;
 use crate::fork::PerProcess;
 use crate::policy::LONGEST_PAUSE;
-use ::redis::{Client, Value};
-use connection::{Connector, Script, failure};
+use ::redis::Value;
+use connection::{Connector, Pool, Script, failure};
 use listener::RedisListener;
 use reply::Reply;
 use std::sync::Arc;
@@ -16,72 +16,10 @@ use std::time::Duration;
 
 mod connection;
 mod listener;
+mod options;
 mod reply;
 
-/// The numbers of a Redis store. Made by [`RedisStore::options`].
-#[derive(Clone, Debug)]
-pub struct RedisOptions {
-    url: String,
-    connect_timeout: Duration,
-    io_timeout: Duration,
-    pool_timeout: Duration,
-    pool_size: u32,
-}
-
-impl RedisOptions {
-    /// Limits the making of a connection, name lookup excepted. Defaults to 300 ms.
-    pub fn connect_timeout(mut self, limit: Duration) -> RedisOptions {
-        self.connect_timeout = limit;
-        self
-    }
-
-    /// Limits each wait for Redis to take a command and to answer it. Defaults to 500 ms.
-    pub fn io_timeout(mut self, limit: Duration) -> RedisOptions {
-        self.io_timeout = limit;
-        self
-    }
-
-    /// Limits the wait for a pooled connection. Defaults to 500 ms.
-    pub fn pool_timeout(mut self, limit: Duration) -> RedisOptions {
-        self.pool_timeout = limit;
-        self
-    }
-
-    /// Limits the number of pooled connections; waiting threads hold none. Defaults to 4.
-    pub fn pool_size(mut self, size: u32) -> RedisOptions {
-        self.pool_size = size;
-        self
-    }
-
-    /// Makes the store; never talks to Redis.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Malformed`] if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
-    /// has no place.
-    pub fn open(self) -> Result<RedisStore, StoreError> {
-        let refuse = |message: String| Err(StoreError::new(StoreErrorKind::Malformed, message));
-        for (setting, limit) in [
-            ("connect_timeout", self.connect_timeout),
-            ("io_timeout", self.io_timeout),
-            ("pool_timeout", self.pool_timeout),
-        ] {
-            if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&limit) {
-                return refuse(format!("{setting} is {limit:?}; it must be between 1 ms and 1 minute"));
-            }
-        }
-        if !(1..=10_000).contains(&self.pool_size) {
-            return refuse(format!("pool_size is {}; it must be between 1 and 10,000", self.pool_size));
-        }
-        let Ok(client) = Client::open(self.url.as_str()) else {
-            // The parser's own message could quote the password.
-            return refuse("malformed Redis URL; write redis://[user:password@]host[:port][/database]".into());
-        };
-        let connector = Connector { client, connect_timeout: self.connect_timeout, io_timeout: self.io_timeout };
-        let links = Links { connector, pool_size: self.pool_size, pool_timeout: self.pool_timeout };
-        let pool = PerProcess::new(links.pool());
-        Ok(RedisStore(Arc::new(Shared { scripts: Scripts::new(), links, pool })))
-    }
-}
+pub use options::RedisOptions;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
 #[derive(Clone)]
@@ -89,23 +27,15 @@ pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
     scripts: Scripts,
-    links: Links,
-    pool: PerProcess<connection::Pool>,
-}
-
-struct Links {
     connector: Connector,
     pool_size: u32,
-    pool_timeout: Duration,
+    pool: PerProcess<Pool>,
 }
 
-impl Links {
-    fn pool(&self) -> connection::Pool {
-        connection::Pool::new(self.connector.clone(), self.pool_size, self.pool_timeout)
-    }
-
-    fn forked(&self) -> connection::Pool {
-        connection::Pool::forked(self.connector.clone(), self.pool_size)
+impl Shared {
+    /// Returns this process's pool.
+    fn pool(&self) -> &Pool {
+        self.pool.get(|| Pool::listed(self.connector.clone(), self.pool_size))
     }
 }
 
@@ -144,24 +74,17 @@ impl RedisStore {
 
     /// Returns the default numbers for a URL, to be changed and then [opened](RedisOptions::open).
     pub fn options(url: &str) -> RedisOptions {
-        RedisOptions {
-            url: url.to_owned(),
-            connect_timeout: Duration::from_millis(300),
-            io_timeout: Duration::from_millis(500),
-            pool_timeout: Duration::from_millis(500),
-            pool_size: 4,
-        }
+        RedisOptions::new(url)
     }
 
     /// Runs a script on a pooled connection, and once more on a fresh one if the first broke: a verb answers the same
     /// to a repetition, so a lost reply does no harm.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        let Shared { links, pool, .. } = &*self.0;
         let exchange = |link: &mut connection::Link| (link.run(script, keys, args), link.broken());
-        let value = match pool.get(|| links.forked()).with(exchange)? {
+        let value = match self.0.pool().with(exchange)? {
             (Err(error), true) => {
                 log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {}", failure(error));
-                links.connector.open().and_then(|mut fresh| fresh.run(script, keys, args))
+                self.0.connector.open().and_then(|mut fresh| fresh.run(script, keys, args))
             }
             (answer, _) => answer,
         };
@@ -186,8 +109,7 @@ impl Store for RedisStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
         let budget = budget_key(name, claim.egress);
-        let (emission, burst) =
-            claim.budget.map_or((1_000_000, 0), |budget| (budget.emission_micros(), budget.burst_size()));
+        let (emission, burst) = claim.emission_and_burst();
         let args = [
             claim.attempt.to_string(),
             claim.newer_than.to_string(),
@@ -269,18 +191,17 @@ impl Store for RedisStore {
     }
 
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
-        let connection = self.0.links.connector.open().map_err(failure)?;
+        let connection = self.0.connector.open().map_err(failure)?;
         Ok(Box::new(RedisListener::subscribe(connection, &key(name, "events"), self.timeout()).map_err(failure)?))
     }
 
     fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
-        let Shared { links, pool, .. } = &*self.0;
         let updater = key(name, "updater");
-        pool.get(|| links.forked()).with(|link| link.exists(&updater))?.map_err(failure)
+        self.0.pool().with(|link| link.exists(&updater))?.map_err(failure)
     }
 
     fn timeout(&self) -> Duration {
-        self.0.links.connector.io_timeout.max(self.0.links.connector.connect_timeout)
+        self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
     }
 }
 

@@ -63,9 +63,8 @@ impl Ledger {
         if let Some(cooling) = self.cooling(now) {
             return Claimed::Cooling(cooling);
         }
-        let (emission, burst) =
-            claim.budget.map_or((1_000_000, 0), |budget| (budget.emission_micros(), u64::from(budget.burst_size())));
-        let ahead = burst * emission;
+        let (emission, burst) = claim.emission_and_burst();
+        let ahead = u64::from(burst) * emission;
         let next = (*arrival).max(now).min(now + ahead) + emission;
         if next > now + ahead {
             return Claimed::Limited { retry_after: micros(next - ahead - now) };

@@ -6,10 +6,11 @@ pub mod redis_server;
 
 use redis_server::RedisServer;
 use std::collections::VecDeque;
+use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use token_manager::{Attempt, Budget, Builder, FetchError, Fetched, MemoryStore, RedisStore, TokenManager};
+use token_manager::{Attempt, Budget, Builder, FetchError, Fetched, MemoryStore, TokenManager};
 
 /// How long a test waits for what must come: generous, because it only ends a test that has failed.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -39,7 +40,7 @@ impl Backing {
         let builder = TokenManager::builder(name).budget(Budget::per_minute(6_000).burst(1_000)).deadline(LONG);
         match self {
             Backing::Memory(store) => builder.store(store.clone()),
-            Backing::Redis(server) => builder.store(RedisStore::open(&server.url()).expect("a store")),
+            Backing::Redis(server) => builder.redis(&server.url()).expect("a URL"),
         }
     }
 }
@@ -119,6 +120,13 @@ impl Script {
         let (lines, timeout) = changed.wait_timeout_while(lines, LONG, |lines| lines.calls < calls).unwrap();
         assert!(!timeout.timed_out(), "{} of {calls} calls came", lines.calls);
     }
+}
+
+/// Counts the threads of this process whose names begin like this.
+pub fn threads_named(beginning: &str) -> usize {
+    let comm = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux tells the threads of a process");
+    tasks.flatten().filter_map(comm).filter(|comm| comm.starts_with(beginning)).count()
 }
 
 /// Waits until the condition holds.

@@ -6,6 +6,7 @@ use crate::store::{StoreError, StoreErrorKind};
 use r2d2::{HandleError, ManageConnection, NopErrorHandler};
 use redis::{Client, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,16 +80,11 @@ impl Link {
 
 /// Connections in stock.
 pub enum Pool {
-    Pooled {
-        links: r2d2::Pool<Stock>,
-        refusal: Refusal,
-    },
-    /// In a forked child, where r2d2 would park threads in a table that the parent's threads still stand in.
-    Forked {
-        connector: Box<Connector>,
-        size: usize,
-        spare: Mutex<Vec<Link>>,
-    },
+    /// A thread of the pool makes the connections.
+    Pooled { links: r2d2::Pool<Stock>, refusal: Refusal },
+    /// Whoever needs a connection makes it: where no thread is wanted or left, and in a forked child, where r2d2 would park
+    /// threads in a table that the parent's threads still stand in.
+    Listed { connector: Box<Connector>, size: usize, spare: Mutex<Vec<Link>> },
 }
 
 /// Why the last connection could not be made: r2d2 itself passes on no more than a text.
@@ -126,8 +122,9 @@ impl Pool {
         let workers = ScheduledThreadPool::builder()
             .num_threads(1)
             .thread_name_pattern("tkm-pool-{}")
-            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled)
-            .build();
+            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled);
+        // It panics where the system has no thread left.
+        let Ok(workers) = catch_unwind(|| workers.build()) else { return Pool::listed(connector, size) };
         let refusal = Refusal::default();
         let links = r2d2::Pool::builder()
             .max_size(size)
@@ -140,9 +137,9 @@ impl Pool {
         Pool::Pooled { links, refusal }
     }
 
-    /// Makes the pool of a forked child.
-    pub fn forked(connector: Connector, size: u32) -> Pool {
-        Pool::Forked { connector: Box::new(connector), size: size as usize, spare: Mutex::default() }
+    /// Makes a pool without a thread of its own, which keeps so many connections.
+    pub fn listed(connector: Connector, size: u32) -> Pool {
+        Pool::Listed { connector: Box::new(connector), size: size as usize, spare: Mutex::default() }
     }
 
     /// Uses a connection from stock or a new one.
@@ -152,7 +149,7 @@ impl Pool {
                 Ok(mut link) => Ok(exchange(&mut link)),
                 Err(error) => Err(refused(refusal.lock().clone(), error)),
             },
-            Pool::Forked { connector, size, spare } => {
+            Pool::Listed { connector, size, spare } => {
                 let idle = spare.lock().pop();
                 let mut link = idle.map_or_else(|| connector.open().map_err(failure), Ok)?;
                 let answer = exchange(&mut link);

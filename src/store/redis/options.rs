@@ -1,0 +1,116 @@
+//! The numbers of a Redis store, their defaults and limits, and its making.
+
+use super::connection::{Connector, Pool};
+use super::{RedisStore, Scripts, Shared};
+use crate::fork::PerProcess;
+use crate::store::{StoreError, StoreErrorKind};
+use redis::Client;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The numbers of a Redis store. Made by [`RedisStore::options`].
+#[derive(Clone)]
+pub struct RedisOptions {
+    url: String,
+    connect_timeout: Duration,
+    io_timeout: Duration,
+    pool_timeout: Duration,
+    pool_size: u32,
+    threadless: bool,
+}
+
+impl RedisOptions {
+    pub(super) fn new(url: &str) -> RedisOptions {
+        RedisOptions {
+            url: url.to_owned(),
+            connect_timeout: Duration::from_millis(300),
+            io_timeout: Duration::from_millis(500),
+            pool_timeout: Duration::from_millis(500),
+            pool_size: 4,
+            threadless: false,
+        }
+    }
+
+    /// Limits the making of a connection, name lookup excepted. Defaults to 300 ms.
+    pub fn connect_timeout(mut self, limit: Duration) -> RedisOptions {
+        self.connect_timeout = limit;
+        self
+    }
+
+    /// Limits each wait for Redis to take a command and to answer it. Defaults to 500 ms.
+    pub fn io_timeout(mut self, limit: Duration) -> RedisOptions {
+        self.io_timeout = limit;
+        self
+    }
+
+    /// Limits the wait for a pooled connection. Defaults to 500 ms.
+    pub fn pool_timeout(mut self, limit: Duration) -> RedisOptions {
+        self.pool_timeout = limit;
+        self
+    }
+
+    /// Limits the number of pooled connections; waiting threads hold none. Defaults to 4.
+    pub fn pool_size(mut self, size: u32) -> RedisOptions {
+        self.pool_size = size;
+        self
+    }
+
+    /// Does without the pool's thread, which makes its connections: whoever needs a connection makes it, and the pool's
+    /// size limits how many are kept, not how many are in use. Defaults to a thread, named `tkm-pool-0`.
+    pub fn without_thread(mut self) -> RedisOptions {
+        self.threadless = true;
+        self
+    }
+
+    /// Makes the store; never talks to Redis.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Malformed`] if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
+    /// has no place.
+    pub fn open(self) -> Result<RedisStore, StoreError> {
+        let client = self.check()?;
+        let connector = Connector { client, connect_timeout: self.connect_timeout, io_timeout: self.io_timeout };
+        let pool = if self.threadless {
+            Pool::listed(connector.clone(), self.pool_size)
+        } else {
+            Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
+        };
+        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
+        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
+    }
+
+    /// Refuses what cannot be opened.
+    pub(crate) fn check(&self) -> Result<Client, StoreError> {
+        let refuse = |message: String| Err(StoreError::new(StoreErrorKind::Malformed, message));
+        for (setting, limit) in [
+            ("connect_timeout", self.connect_timeout),
+            ("io_timeout", self.io_timeout),
+            ("pool_timeout", self.pool_timeout),
+        ] {
+            if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&limit) {
+                return refuse(format!("{setting} is {limit:?}; it must be between 1 ms and 1 minute"));
+            }
+        }
+        if !(1..=10_000).contains(&self.pool_size) {
+            return refuse(format!("pool_size is {}; it must be between 1 and 10,000", self.pool_size));
+        }
+        // The parser's own message could quote the password.
+        let malformed =
+            "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]";
+        Client::open(self.url.as_str()).or_else(|_| refuse(malformed.into()))
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the URL, which may hold a password.
+        f.debug_struct("RedisOptions")
+            .field("connect_timeout", &self.connect_timeout)
+            .field("io_timeout", &self.io_timeout)
+            .field("pool_timeout", &self.pool_timeout)
+            .field("pool_size", &self.pool_size)
+            .field("threadless", &self.threadless)
+            .finish_non_exhaustive()
+    }
+}
