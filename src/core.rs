@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What a manager was built with; a forked child takes it over.
 pub struct Settings {
@@ -40,7 +40,15 @@ pub struct Core {
     seed: u64,
     attempts: AtomicU64,
     abandoned: AtomicUsize,
-    failure: Mutex<Option<(Moment, Error)>>,
+    failure: Mutex<Option<Failure>>,
+}
+
+/// A failure that callers are told of without another flight.
+struct Failure {
+    error: Error,
+    remembered_until: Instant,
+    /// When its pause is over, if it has one.
+    retry_at: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -122,17 +130,21 @@ impl Core {
         let (pause, failure) = match outcome {
             Ok(()) => (Duration::ZERO, None),
             Err(error) => {
-                let until = now.after(decide::remembered(error.retry_after()));
-                (decide::refresh_pause(error.retry_after()), Some((until, error.clone())))
+                let pause = error.retry_after();
+                let remembered_until = clock::deadline(decide::remembered(pause));
+                let failure = Failure { error: error.clone(), remembered_until, retry_at: pause.map(clock::deadline) };
+                (decide::refresh_pause(pause), Some(failure))
             }
         };
         self.slot.postpone(Some(now.after(pause)));
         *self.failure.lock() = failure;
     }
 
-    /// Returns the last failure while it is remembered.
-    pub fn failure(&self) -> Option<Error> {
-        self.failure.lock().as_ref().filter(|(until, _)| !Moment::now().reached(*until)).map(|(_, error)| error.clone())
+    /// Returns the last failure while it is remembered, and what is left of its pause.
+    pub fn failure(&self) -> Option<(Option<Duration>, Error)> {
+        let failure = self.failure.lock();
+        let failure = failure.as_ref().filter(|failure| !clock::left(failure.remembered_until).is_zero())?;
+        Some((failure.retry_at.map(clock::left), failure.error.clone()))
     }
 
     /// Returns whether too many sources never returned.
@@ -164,17 +176,18 @@ pub struct Aboard;
 
 impl Aboard {
     pub fn board(core: &Core) -> Aboard {
-        ABOARD.with_borrow_mut(|aboard| aboard.push(core.owner.clone()));
+        // A thread that is ending may have lost its list; then it is taken for one that runs no flight.
+        let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().push(core.owner.clone()));
         Aboard
     }
 
     pub fn is(core: &Core) -> bool {
-        ABOARD.with_borrow(|aboard| aboard.contains(&core.owner))
+        ABOARD.try_with(|aboard| aboard.borrow().contains(&core.owner)).unwrap_or(false)
     }
 }
 
 impl Drop for Aboard {
     fn drop(&mut self) {
-        ABOARD.with_borrow_mut(Vec::pop);
+        let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().pop());
     }
 }

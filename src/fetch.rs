@@ -8,7 +8,7 @@ use crate::refresh;
 use crate::source::{Attempt, FetchError, Fetched};
 use crate::store::Lease;
 use crate::token::Secret;
-use crossbeam::channel::{RecvTimeoutError, SendError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -40,13 +40,13 @@ pub fn run(
         move || {
             let brought = ask(&core, &lease, carry, limit);
             if let Err(SendError(late)) = give.send(brought) {
+                let _returned = Returned(&core);
                 match late {
                     Ok(brought) => refresh::commit(&core, &lease, brought),
                     // The issuer may have granted after the flight gave up, and so after the doubt that was cast then.
                     Err(error) if error.class == FailureClass::UnknownOutcome => refresh::cast_doubt(&core, &lease),
                     Err(_) => {}
                 }
-                core.returned();
             }
         }
     };
@@ -57,18 +57,47 @@ pub fn run(
         return ask(core, lease, carry, limit);
     }
     let every = policy.renewed_lease() / 3;
+    let mut awaited = Awaited { core, lease, take, answered: false };
     loop {
-        match take.recv_deadline(limit.min(clock::deadline(every))) {
-            Ok(brought) => return brought,
+        match awaited.take.recv_deadline(limit.min(clock::deadline(every))) {
+            Ok(brought) => {
+                awaited.answered = true;
+                return brought;
+            }
             Err(RecvTimeoutError::Timeout) if clock::left(limit).is_zero() => {
-                core.abandon(lease);
                 return Err(FetchError::unknown_outcome("the token source overran its limit"));
             }
             Err(RecvTimeoutError::Timeout) => renew(core, lease, policy.renewed_lease()),
             Err(RecvTimeoutError::Disconnected) => {
+                awaited.answered = true;
                 return Err(FetchError::unknown_outcome("the thread of the token source ended without an answer"));
             }
         }
+    }
+}
+
+/// A source that runs on its own thread; whoever lets go of it without its answer, by a panic too, abandons it.
+struct Awaited<'a> {
+    core: &'a Core,
+    lease: &'a Lease,
+    take: Receiver<Result<Brought, FetchError>>,
+    answered: bool,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.core.abandon(self.lease);
+        }
+    }
+}
+
+/// The duty of an abandoned source's thread to say that it has returned, even by a panic.
+struct Returned<'a>(&'a Core);
+
+impl Drop for Returned<'_> {
+    fn drop(&mut self) {
+        self.0.returned();
     }
 }
 

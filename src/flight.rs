@@ -59,10 +59,14 @@ impl<T: Clone> SingleFlight<T> {
         state.outcome.clone()
     }
 
-    /// Waits until then, or until the next flight lands.
-    pub fn rest(&self, until: Instant) {
-        let next = self.state.lock().ended + 1;
-        self.wait(next, until);
+    /// Returns how many flights have landed, for a later [`rest`](SingleFlight::rest).
+    pub fn landed(&self) -> u64 {
+        self.state.lock().ended
+    }
+
+    /// Waits until then, or until more flights have landed than so many.
+    pub fn rest(&self, landed: u64, until: Instant) {
+        self.wait(landed + 1, until);
     }
 
     /// Waits until no flight is in the air; false if the deadline passes first.

@@ -4,10 +4,10 @@ use crate::clock::{self, Moment};
 use crate::core::Core;
 use crate::decide::{self, AtHand};
 use crate::error::{Error, ErrorKind};
-use crate::flight::Joined;
 use crate::fork::PerProcess;
 use crate::policy::{GUARD_SLICE, POLL};
 use crate::refresh;
+use crate::slot::Slot;
 use crate::store::{Change, StoreError};
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Keeper {
             self.check_store()?;
             self.refresh_if_needed();
             match listener.wait(GUARD_SLICE)? {
-                Some(Change::Committed(generation)) if generation > self.core.slot.seen() => self.refresh(),
+                Some(Change::Committed(generation)) => self.refresh(|slot| slot.seen() < generation),
                 Some(Change::Doubted(generation)) => self.core.slot.doubt(generation),
                 Some(Change::Void(generation)) => drop(self.core.slot.reject(generation)),
                 _ => {}
@@ -91,8 +91,8 @@ impl Keeper {
             self.core.slot.doubt(found.doubt);
         }
         let stored = found.token.map_or(0, |(generation, _)| generation);
-        if held.is_some_and(|(token, _)| token.generation() != stored) {
-            self.refresh();
+        if let Some((token, _)) = held.filter(|(token, _)| token.generation() != stored) {
+            self.refresh(|slot| slot.seen() == token.generation());
         }
         Ok(())
     }
@@ -100,22 +100,19 @@ impl Keeper {
     fn refresh_if_needed(&self) {
         match self.core.slot.look() {
             Some((_, AtHand::Fresh | AtHand::Gone)) => {}
-            Some((_, AtHand::Due)) => self.refresh(),
+            Some((_, AtHand::Due)) => self.refresh(|slot| matches!(slot.look(), Some((_, AtHand::Due)))),
             None if self.core.failure().is_some() => {}
-            None => self.refresh(),
+            None => self.refresh(|slot| slot.look().is_none()),
         }
     }
 
-    /// Has a flight bring the token, and waits for it as long as the guard lives.
-    fn refresh(&self) {
-        let number = match self.core.flights.join(refresh::unhurried(&self.core)) {
-            Joined::Follow(number) => number,
-            Joined::Lead(leader) => {
-                let number = leader.number();
-                refresh::start(&self.core, leader, refresh::unhurried(&self.core));
-                number
-            }
-        };
+    /// Has a flight bring the token if it is needed, and waits for it as long as the guard lives.
+    fn refresh(&self, needed: impl Fn(&Slot) -> bool) {
+        if !needed(&self.core.slot) {
+            return;
+        }
+        let until = refresh::unhurried(&self.core);
+        let number = refresh::join(&self.core, until, until, needed);
         while !self.stopped_within(Duration::ZERO) {
             if self.core.flights.wait(number, clock::deadline(GUARD_SLICE)).is_some() {
                 return;

@@ -6,7 +6,6 @@ use crate::core::{Aboard, Core, Counters, Outcome, Settings};
 use crate::decide::{self, AtHand};
 use crate::error::Error;
 use crate::event::Event;
-use crate::flight::Joined;
 use crate::fork::PerProcess;
 use crate::fresh::{self, FreshGuard};
 use crate::policy::Flights;
@@ -106,10 +105,11 @@ impl TokenManager {
     fn get_slowly(&self, within: Duration) -> Result<Token, Error> {
         let core = self.core();
         match core.slot.look() {
-            Some((token, AtHand::Due)) => {
-                refresh_due(core, within);
-                // A refresh on this very thread may have brought a newer one.
-                Ok(core.slot.look().map_or(token, |(newer, _)| newer))
+            Some((_, AtHand::Due)) => {
+                let deadline = clock::deadline(within);
+                refresh_due(core, deadline);
+                // A refresh on this very thread may have brought a newer one, or outlived the old one.
+                core.slot.look().map_or_else(|| wait_for_token(core, deadline), |(token, _)| Ok(token))
             }
             Some((token, _)) => Ok(token),
             None => wait_for_token(core, clock::deadline(within)),
@@ -205,16 +205,15 @@ impl fmt::Debug for TokenManager {
 }
 
 /// Has a due token refreshed; nobody waits, except for the caller who must fly himself.
-fn refresh_due(core: &Arc<Core>, within: Duration) {
+fn refresh_due(core: &Arc<Core>, deadline: Instant) {
     let inline = core.settings.policy.flights == Flights::OnCallersThread;
-    if Aboard::is(core) || (inline && within.is_zero()) {
+    if Aboard::is(core) || (inline && clock::left(deadline).is_zero()) {
         return;
     }
-    let patience = if inline { clock::deadline(within) } else { refresh::unhurried(core) };
-    if let Joined::Lead(leader) = core.flights.join(patience) {
-        // Should no thread be left, a valid token is no reason to hold its caller up.
-        refresh::start(core, leader, clock::deadline(if inline { within } else { Duration::ZERO }));
-    }
+    // Should no thread be left, a valid token is no reason to hold its caller up.
+    let (patience, deadline) =
+        if inline { (deadline, deadline) } else { (refresh::unhurried(core), clock::deadline(Duration::ZERO)) };
+    refresh::join(core, patience, deadline, |slot| matches!(slot.look(), Some((_, AtHand::Due))));
 }
 
 /// Joins the flight, or starts it, until there is a valid token or the deadline has passed.
@@ -228,12 +227,17 @@ fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
             return Ok(token);
         }
         let failed = match core.failure() {
-            Some(error) => Some(error),
-            None => fly_or_follow(core, deadline)?.err(),
+            Some(failure) => Some(failure),
+            None => fly_or_follow(core, deadline)?.err().map(|error| (error.retry_after(), error)),
         };
-        if let Some(error) = failed {
-            match decide::rest(error.kind(), error.retry_after(), clock::left(deadline)) {
-                Some(pause) => core.flights.rest(clock::deadline(pause)),
+        if let Some((pause, error)) = failed {
+            let landed = core.flights.landed();
+            // The flight that failed may be a later one than that which brought this caller's token.
+            if let Some((token, _)) = core.slot.look() {
+                return Ok(token);
+            }
+            match decide::rest(error.kind(), pause, clock::left(deadline)) {
+                Some(pause) => core.flights.rest(landed, clock::deadline(pause)),
                 None => return Err(error),
             }
         }
@@ -250,18 +254,7 @@ fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> 
         Flights::OnCallersThread if clock::left(deadline).is_zero() => return Err(timed_out(core)),
         Flights::OnCallersThread => deadline,
     };
-    let number = match core.flights.join(patience) {
-        Joined::Follow(number) => number,
-        Joined::Lead(leader) => {
-            let number = leader.number();
-            // A flight may have landed between the look at the slot and the join.
-            match core.slot.look() {
-                Some(_) => leader.land(Ok(())),
-                None => refresh::start(core, leader, deadline),
-            }
-            number
-        }
-    };
+    let number = refresh::join(core, patience, deadline, |slot| slot.look().is_none());
     core.flights.wait(number, deadline).ok_or_else(|| timed_out(core))
 }
 

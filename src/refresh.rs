@@ -6,9 +6,10 @@ use crate::decide::{self, Step, Usable};
 use crate::error::{Error, FailureClass};
 use crate::event::Event;
 use crate::fetch::{self, Brought};
-use crate::flight::Leader;
+use crate::flight::{Joined, Leader};
 use crate::locks::Mutex;
 use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, STORE_PAUSE};
+use crate::slot::Slot;
 use crate::source::FetchError;
 use crate::store::{Change, Claim, Committed, Grant, Lease, Listener, StoreError, Stored};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +17,26 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Joins the flight in the air, or starts one if it is `needed` now; returns the flight's number. It goes on until
+/// `patience` at least; should it have to fly on this thread, until `deadline`.
+pub fn join(core: &Arc<Core>, patience: Instant, deadline: Instant, needed: impl FnOnce(&Slot) -> bool) -> u64 {
+    match core.flights.join(patience) {
+        Joined::Follow(number) => number,
+        Joined::Lead(leader) => {
+            let number = leader.number();
+            // A flight may have landed between the look that led here and the join: another one would fetch again.
+            if needed(&core.slot) {
+                start(core, leader, deadline);
+            } else {
+                leader.land(Ok(()));
+            }
+            number
+        }
+    }
+}
+
 /// Flies on a thread of its own, or on this one where the settings or the system leave no other, until `deadline`.
-pub fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
+fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
     let duty = Arc::new(Mutex::new(Some(leader)));
     if core.settings.policy.flights == Flights::OwnThread {

@@ -84,9 +84,9 @@ impl Fetched {
         self
     }
 
-    /// Lets the carried secret expire. Defaults to never.
+    /// Lets the carried secret expire, after ten years at the latest. Defaults to never.
     pub fn carry_lifetime(mut self, lifetime: Duration) -> Fetched {
-        self.carry_lifetime = Some(lifetime);
+        self.carry_lifetime = Some(lifetime.min(policy::LONGEST_LIFE));
         self
     }
 
@@ -117,6 +117,7 @@ impl FetchError {
     /// The issuer was asked too often (HTTP 429), with its Retry-After if it sent one (RFC 9110 §10.2.3). Pauses the
     /// fleet that long, one hour at most.
     pub fn throttled(retry_after: Option<Duration>) -> FetchError {
+        let retry_after = retry_after.map(|pause| pause.min(policy::LONGEST_PAUSE));
         FetchError { class: FailureClass::Throttled, retry_after, cause: "the issuer was asked too often".into() }
     }
 

@@ -324,3 +324,41 @@ fn a_lease_that_ended_is_taken_over() {
         });
     }
 }
+
+/// What a primary finds whose clock is an hour behind that of the one before it.
+#[test]
+fn a_clock_that_went_back_closes_neither_the_budget_nor_the_way_to_a_new_token() {
+    let Backing::Redis(server) = Backing::redis() else { unreachable!() };
+    let ahead = |hours: u64| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64;
+        (now + hours * 3_600_000_000).to_string()
+    };
+    let (soon, late) = (ahead(1), ahead(2));
+    server.command(&["SET", "tm:{g}:budget:default", &soon]);
+    server.command(&["HSET", "tm:{g}:t:meta", "void", &soon, "cool_until", &late, "cool_class", "throttled"]);
+    let store = RedisStore::open(&server.url()).unwrap();
+    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into() };
+    let budget = Budget::per_minute(600).burst(100);
+    let bench = Bench { store: Box::new(store), name, budget, _backing: Backing::Redis(server) };
+    let Claimed::Limited { retry_after } = bench.claim("a", 1, 0) else { panic!("the budget is spent") };
+    assert!(retry_after <= Duration::from_millis(100), "one fetch's time, not an hour: {retry_after:?}");
+    support::wait_until("the budget allows a fetch", || matches!(bench.claim("a", 1, 0), Claimed::Granted { .. }));
+    let lease = bench.granted("a", 1, 0);
+    assert!(lease.generation > soon.parse().unwrap(), "above what is void");
+    assert_eq!(bench.commit(&lease, "secret"), Committed::Written { doubted: false });
+}
+
+#[test]
+fn what_a_source_says_in_absurd_lengths_is_cut_to_what_a_store_can_keep() {
+    use token_manager::{Attempt, FetchError, Fetched};
+    for backing in Backing::both() {
+        let forever = |_: &Attempt| Ok(Fetched::new("secret", HOUR).carry("carried").carry_lifetime(Duration::MAX));
+        let manager = backing.builder("t").source(forever).build().unwrap();
+        manager.get().unwrap();
+        let seen = manager.inspect().unwrap();
+        assert!(seen.carries && seen.token.is_some(), "{seen:?}");
+        let throttled = |_: &Attempt| Err::<Fetched, _>(FetchError::throttled(Some(Duration::MAX)));
+        let error = backing.builder("u").source(throttled).build().unwrap().get().unwrap_err();
+        assert!(error.retry_after().is_some_and(|pause| pause <= HOUR && pause > HOUR / 2), "{error}");
+    }
+}

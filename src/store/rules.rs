@@ -64,15 +64,21 @@ impl Ledger {
             return Claimed::Cooling(cooling);
         }
         let (emission, burst) = claim.emission_and_burst();
+        if burst == 0 {
+            return Claimed::Limited { retry_after: micros(emission) };
+        }
         let ahead = u64::from(burst) * emission;
-        let next = (*arrival).max(now).min(now + ahead) + emission;
+        if *arrival > now + ahead + LONGEST_COOL_DOWN.as_micros() as u64 {
+            *arrival = now + ahead; // a failover has set the clock back
+        }
+        let next = (*arrival).max(now) + emission;
         if next > now + ahead {
             return Claimed::Limited { retry_after: micros(next - ahead - now) };
         }
         *arrival = next;
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
-        let generation = now.max(self.meta.granted + 1).max(stored + 1).max(claim.newer_than + 1);
+        let generation = now.max(self.meta.granted.max(self.meta.void).max(stored).max(claim.newer_than) + 1);
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
         self.updater = Some(Updater { lease, expires_at: now + claim.lease.as_micros() as u64 });
@@ -144,7 +150,7 @@ impl Ledger {
         }
         if self.updater.take_if(|updater| updater.lease == *lease).is_some() {
             self.meta.fails += 1;
-            let pause = retry_after.unwrap_or_else(|| cool_down(class, self.meta.fails, now));
+            let pause = retry_after.unwrap_or_else(|| cool_down(class, self.meta.fails, now)).min(LONGEST_PAUSE);
             self.meta.cooling = Some((now + pause.as_micros() as u64, class));
             changes.push(Change::Failed(class));
         }
@@ -196,7 +202,8 @@ impl Ledger {
 
     fn cooling(&self, now: u64) -> Option<Cooling> {
         let (until, class) = self.meta.cooling.filter(|(until, _)| *until > now)?;
-        Some(Cooling { retry_after: micros(until - now).min(LONGEST_PAUSE), class })
+        // No pause is longer: a failover has set the clock back since.
+        Some(Cooling { retry_after: micros(until - now), class }).filter(|cooling| cooling.retry_after <= LONGEST_PAUSE)
     }
 
     /// Nobody knows in which order the issuer granted what has been granted so far.

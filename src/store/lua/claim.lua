@@ -22,19 +22,26 @@ if updater then
 end
 
 local cooling = tonumber(meta[4] or 0) - now
-if cooling > 0 then
-  -- A failover can set the clock back: no pause is longer than the longest that is ever set.
-  return {'cooling', math.ceil(math.min(cooling, 3600000000) / 1000), meta[5]}
+if cooling > 0 and cooling <= 3600000000 then -- no pause is longer: a failover has set the clock back since
+  return {'cooling', math.ceil(cooling / 1000), meta[5]}
 end
 
+if burst == 0 then
+  return {'limited', math.ceil(emission / 1000)}
+end
 local ahead = burst * emission
-local arrival = math.min(math.max(tonumber(redis.call('GET', KEYS[5]) or 0), now), now + ahead) + emission
+local spent = tonumber(redis.call('GET', KEYS[5]) or 0)
+if spent > now + ahead + 60000000 then -- a failover has set the clock back
+  spent = now + ahead
+  redis.call('SET', KEYS[5], int(spent), 'PX', math.ceil(ahead / 1000))
+end
+local arrival = math.max(spent, now) + emission
 if arrival - ahead > now then
   return {'limited', math.ceil((arrival - ahead - now) / 1000)}
 end
 redis.call('SET', KEYS[5], int(arrival), 'PX', math.ceil((arrival - now) / 1000))
 
-local gen = int(math.max(now, tonumber(meta[1] or 0) + 1, stored + 1, newer_than + 1))
+local gen = int(math.max(now, tonumber(meta[1] or 0) + 1, tonumber(meta[2] or 0) + 1, stored + 1, newer_than + 1))
 redis.call('HSET', KEYS[3], 'gen', gen)
 redis.call('PEXPIRE', KEYS[3], 2592000000)
 redis.call('SET', KEYS[2], gen .. ':' .. ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[4])

@@ -28,7 +28,7 @@ if redis.call('GET', KEYS[1]) == ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[3] the
   redis.pcall('PUBLISH', ARGV[1], 'failed ' .. class)
 end
 
-if cool_until > now then
-  return {'cooling', math.ceil(math.min(cool_until - now, 3600000000) / 1000), class}
+if cool_until > now and cool_until - now <= 3600000000 then -- no pause is longer
+  return {'cooling', math.ceil((cool_until - now) / 1000), class}
 end
 return {'lost'}
