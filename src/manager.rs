@@ -86,7 +86,7 @@ impl TokenManager {
     }
 
     /// Returns a token that is valid now, waiting for one no longer than this. With zero it never blocks: it returns
-    /// the token at hand or an error, and has one fetched for later calls.
+    /// the token at hand or an error, and has one fetched for later calls (not with [`Flights::OnCallersThread`]).
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline passes;
@@ -116,7 +116,8 @@ impl TokenManager {
         }
     }
 
-    /// Tells the fleet that the API refused this token; a newer one stays. Blocks for one exchange with the store at
+    /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
+    /// counts in this process alone. Blocks for one exchange with the store at
     /// most, and only for the first thread of the process that rejects this generation.
     pub fn invalidate(&self, token: &Token) {
         let core = self.core();
@@ -131,7 +132,8 @@ impl TokenManager {
         }
     }
 
-    /// Calls an API with the token; if the API refuses it, invalidates it and calls once more with a new one.
+    /// Calls an API with the token; if the API refuses it, invalidates it and calls once more with a new one, whose refusal
+    /// is returned as the answer.
     ///
     /// # Errors
     /// As [`get`](TokenManager::get), for the first token and for the second.

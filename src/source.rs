@@ -78,7 +78,8 @@ impl Fetched {
         Fetched { secret: Secret::new(secret), lifetime, carry: None, carry_lifetime: None }
     }
 
-    /// Hands a secret to the source's next call, in whichever process that is. Defaults to leaving the last one.
+    /// Hands a secret to the source's next call, in whichever process that is. It is stored with the token: a commit that
+    /// fails or comes too late loses it. Defaults to leaving the last one.
     pub fn carry(mut self, secret: impl Into<String>) -> Fetched {
         self.carry = Some(Secret::new(secret));
         self
@@ -121,7 +122,8 @@ impl FetchError {
         FetchError { class: FailureClass::Throttled, retry_after, cause: "the issuer was asked too often".into() }
     }
 
-    /// The issuer granted nothing: it could not be reached, or it said that it is out of order.
+    /// The issuer granted nothing: it could not be reached, or it said that it is out of order. Pauses the fleet for a second,
+    /// doubling with each further failure to a minute, and up to a quarter longer.
     pub fn unavailable(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
         FetchError { class: FailureClass::Unavailable, retry_after: None, cause: cause.into() }
     }

@@ -79,7 +79,8 @@ pub trait Store: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Returns the longest that one exchange with the store may take; the lease must be three times as long.
+    /// Returns the longest single wait within an exchange with the store; an exchange may have several. The lease must be at
+    /// least three times as long.
     fn timeout(&self) -> Duration;
 }
 

@@ -69,6 +69,7 @@ typedef struct tkm_redis_limits {
   uint64_t io_ms;        /* each wait for Redis: 500 */
   uint64_t pool_wait_ms; /* waiting for a pooled connection: 500 */
   uint32_t pool_size;    /* pooled connections; waiting threads hold none: 4 */
+  uint32_t no_thread;    /* 1: who needs a connection makes it; 0: a thread of the store's, for as long as it lives */
 } tkm_redis_limits;
 
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `limits` may be NULL.
@@ -106,13 +107,13 @@ int32_t tkm_reply_carry(tkm_reply *reply, const char *secret, size_t length, uin
 int32_t tkm_reply_throttled(tkm_reply *reply, int64_t retry_after_ms);
 /* The issuer granted nothing: connection refused, HTTP 5xx. `message` may be NULL and is shown in errors and logs. */
 int32_t tkm_reply_unavailable(tkm_reply *reply, const char *message);
-/* The issuer refused the credentials. */
+/* The issuer refused the credentials. `message` as above. */
 int32_t tkm_reply_rejected(tkm_reply *reply, const char *message);
-/* The request was sent and no usable answer came. */
+/* The request was sent and no usable answer came. `message` as above. */
 int32_t tkm_reply_unknown_outcome(tkm_reply *reply, const char *message);
 
 /* ---- Options -----------------------------------------------------------------------------------------------------------
- * Settings of one manager. Not for several threads at a time. tkm_manager_new takes them; free them only if you do not call it. */
+ * Settings of one manager; what they may be is checked by tkm_manager_new. Not for several threads at a time. tkm_manager_new takes them; free them only if you do not call it. */
 typedef struct tkm_options tkm_options;
 
 #define TKM_FLIGHTS_ON_OWN_THREAD 0
@@ -157,20 +158,23 @@ typedef struct tkm_manager tkm_manager;
 int32_t tkm_manager_new(tkm_options *options, tkm_manager **manager, tkm_error **error);
 /* Frees the manager, then waits, so long at most, until no thread can call the fetch callback and its `destroy` has returned.
  * TKM_BUSY: that took longer, so do not unload what they use; `destroy` is called when the last callback has returned. Free
- * guards first: their threads end within 100 ms and are waited for. */
+ * guards first: their threads end within 100 ms and are waited for. Not to be called by the fetch callback. */
 int32_t tkm_manager_free(tkm_manager *manager, uint64_t wait_ms);
 
-/* Gives a token that is valid now. Blocks no longer than the deadline of the options, and not at all while a token is valid.
+/* Gives a token that is valid now. Blocks no longer than the deadline of the options, and not at all while a token is fresh, nor
+ * while it is due; but with TKM_FLIGHTS_ON_CALLERS_THREAD the caller that finds it due or gone fetches himself, and returns in
+ * time only if the callback and the store do.
  * Codes: TKM_TIMEOUT, TKM_STORE, TKM_LIMITED, TKM_REENTRANT and those of the fetch callback (10 to 13). */
 int32_t tkm_manager_get(const tkm_manager *manager, tkm_token **token, tkm_error **error);
 /* The same with a deadline of its own; 0 never blocks. */
 int32_t tkm_manager_get_within(const tkm_manager *manager, uint64_t ms, tkm_token **token, tkm_error **error);
 /* Tells the fleet that the API refused this token (HTTP 401); a newer one stays. Blocks for one exchange with the store at
- * most: with the default limits 1.8 seconds. You still own the token. */
+ * most: with the default limits about 1.8 seconds. You still own the token. TKM_OK also if the store could not be told, which is
+ * logged: then the rejection counts in this process alone. */
 int32_t tkm_manager_invalidate(const tkm_manager *manager, const tkm_token *token);
 
 /* Keeps the process's token fresh with one thread until the guard is freed. tkm_fresh_free waits for nothing; the thread ends
- * within 100 ms, or with the store call it is in. */
+ * within 100 ms, or with the store call it is in. Neither blocks. Codes: TKM_CONFIG when the system has no thread left. */
 typedef struct tkm_fresh tkm_fresh;
 int32_t tkm_manager_keep_fresh(const tkm_manager *manager, tkm_fresh **fresh, tkm_error **error);
 void tkm_fresh_free(tkm_fresh *fresh);
@@ -209,7 +213,8 @@ int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
 
 /* ---- Log and version ---------------------------------------------------------------------------------------------------
  * The callback is called by any thread, several at a time; `level` is 1 (error) to 5 (trace), `most` the highest wanted, 0
- * none. It must not call tkm_set_log. NULL ends it: when tkm_set_log has returned, the old callback is not running any more. */
+ * none. It must call neither tkm_set_log nor a function that takes a manager; `message` lives during the call. NULL ends it: when
+ * tkm_set_log has returned, the old callback is not running any more. */
 typedef void (*tkm_log_fn)(void *user_data, int32_t level, const char *message);
 int32_t tkm_set_log(tkm_log_fn log, void *user_data, int32_t most);
 /* The version of the library that runs, TKM_VERSION that of this header. */

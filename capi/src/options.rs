@@ -23,10 +23,11 @@ pub struct TkmRedisLimits {
     io_ms: u64,
     pool_wait_ms: u64,
     pool_size: u32,
+    no_thread: u32,
 }
 
 // The tests compile the same numbers against the header.
-const _: () = assert!(size_of::<TkmRedisLimits>() == 32 && offset_of!(TkmRedisLimits, pool_size) == 24);
+const _: () = assert!(size_of::<TkmRedisLimits>() == 32 && offset_of!(TkmRedisLimits, no_thread) == 28);
 
 /// # Safety
 /// `url` is a text; `limits` is NULL or points to limits; `store` and `error` are NULL or point to places for pointers.
@@ -44,15 +45,20 @@ pub unsafe extern "C" fn tkm_store_redis(
             required((!store.is_null()).then_some(()), "store")?;
             let mut options = RedisStore::options(text(url, "url")?);
             if let Some(limits) = limits.as_ref() {
-                let millis = |count| Some(Duration::from_millis(count)).filter(|limit| !limit.is_zero());
-                options = millis(limits.connect_ms)
-                    .into_iter()
-                    .fold(options, |options, limit| options.connect_timeout(limit));
-                options = millis(limits.io_ms).into_iter().fold(options, |options, limit| options.io_timeout(limit));
-                options =
-                    millis(limits.pool_wait_ms).into_iter().fold(options, |options, limit| options.pool_timeout(limit));
+                if limits.connect_ms > 0 {
+                    options = options.connect_timeout(Duration::from_millis(limits.connect_ms));
+                }
+                if limits.io_ms > 0 {
+                    options = options.io_timeout(Duration::from_millis(limits.io_ms));
+                }
+                if limits.pool_wait_ms > 0 {
+                    options = options.pool_timeout(Duration::from_millis(limits.pool_wait_ms));
+                }
                 if limits.pool_size > 0 {
                     options = options.pool_size(limits.pool_size);
+                }
+                if limits.no_thread > 0 {
+                    options = options.without_thread();
                 }
             }
             write(store, handle::give(TkmStore::Redis(options.open()?)));

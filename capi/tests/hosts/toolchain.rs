@@ -80,11 +80,11 @@ pub fn compile_file(file: &Path, build: Build, link: Link, more: &[&str]) -> Pat
     program
 }
 
-/// Runs a command that must succeed, within two minutes, and returns what it printed.
+/// Runs a command that must succeed, within ten minutes, and returns what it printed.
 pub fn run(command: &mut Command) -> String {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = Command::new("timeout")
-        .arg("120")
+        .arg("600")
         .arg(command.get_program())
         .args(command.get_args())
         .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
