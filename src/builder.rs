@@ -139,8 +139,8 @@ impl Builder {
         for (setting, word) in words {
             check_word(setting, word)?;
         }
-        if self.name.split(':').next() == Some("budget") {
-            let rule = "the word \"budget\" is taken by the key of the budget, choose another";
+        if let Some(word @ ("budget" | "pause")) = self.name.split(':').next() {
+            let rule = format!("the word {word:?} is taken by the keys of an egress, choose another");
             return Err(Error::config(format!("name is {:?}; {rule}", self.name)));
         }
         let store = match self.store {

@@ -63,8 +63,8 @@ pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use store::memory::MemoryStore;
 pub use store::redis::{RedisOptions, RedisStore};
 pub use store::{
-    Change, Claim, Claimed, Committed, Cooling, Grant, Inspection, Lease, Listener, Store, StoreError, StoreErrorKind,
-    Stored, TokenName,
+    Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, Store, StoreError,
+    StoreErrorKind, Stored, TokenName,
 };
 pub use token::{Secret, Token};
 

@@ -11,7 +11,7 @@ use crate::locks::Mutex;
 use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, STORE_PAUSE};
 use crate::slot::Slot;
 use crate::source::FetchError;
-use crate::store::{Change, Claim, Committed, Grant, Lease, Listener, StoreError, Stored};
+use crate::store::{Change, Claim, Committed, Failure, Grant, Lease, Listener, StoreError, Stored};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -211,7 +211,11 @@ pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought
 /// Tells the fleet of the failure.
 fn give_up(core: &Core, lease: &Lease, FetchError { class, retry_after, cause }: FetchError) -> Error {
     Counters::count(&core.counters.failures);
-    let pause = match core.settings.store.fail(&core.settings.name, lease, class, retry_after) {
+    let pause = match core.settings.store.fail(
+        &core.settings.name,
+        lease,
+        &Failure { class, retry_after, egress: &core.settings.egress },
+    ) {
         Ok(Some(cooling)) => cooling.retry_after,
         Ok(None) => retry_after.unwrap_or(FIRST_COOL_DOWN),
         Err(error) => {
@@ -227,7 +231,11 @@ fn give_up(core: &Core, lease: &Lease, FetchError { class, retry_after, cause }:
 
 /// Tells the fleet, after the flight has ended, that nobody knows what the issuer granted to it.
 pub fn cast_doubt(core: &Core, lease: &Lease) {
-    let told = core.settings.store.fail(&core.settings.name, lease, FailureClass::UnknownOutcome, None);
+    let told = core.settings.store.fail(
+        &core.settings.name,
+        lease,
+        &Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: &core.settings.egress },
+    );
     if let Err(error) = told {
         core.store_failed("record a failure", error);
     }

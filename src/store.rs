@@ -37,24 +37,35 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when the store cannot be asked or refuses.
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError>;
 
-    /// Records that the fetch failed and gives the lease back; returns the cool-down that stands now. Called by the
-    /// updater's flight.
+    /// Records that the fetch failed and gives the lease back; returns the pause that this process has to keep, if there is
+    /// one. Called by the updater's flight, and by the thread of an abandoned source, whose lease is over.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be asked or refuses.
-    fn fail(
-        &self,
-        name: &TokenName,
-        lease: &Lease,
-        class: FailureClass,
-        retry_after: Option<Duration>,
-    ) -> Result<Option<Cooling>, StoreError>;
+    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError>;
 
     /// Makes every generation up to this one void. Called by the caller whose API refused the token.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be asked or refuses.
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError>;
+
+    /// Puts back a token that the store has lost, where nothing that the store knows speaks against it: no updater at work, no
+    /// newer grant, no doubt, not void. Returns whether the store holds it now. Called by `keep_fresh`, which has followed
+    /// every change up to the loss. Defaults to taking nothing back; the token is then fetched anew.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be asked or refuses.
+    fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
+        let _ = (name, token);
+        Ok(false)
+    }
+
+    /// Ends the pauses after failures, that of the fleet and that of this egress. Called by operators.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be asked or refuses.
+    fn lift_pause(&self, name: &TokenName, egress: &str) -> Result<(), StoreError>;
 
     /// Returns what the store knows, changing nothing. Called by operators, and by `keep_fresh` to notice lost data.
     ///
@@ -157,7 +168,17 @@ pub struct Stored {
     pub doubted: bool,
 }
 
-/// The pause of the fleet after a failed fetch.
+/// A failed fetch on its way to the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    pub class: FailureClass,
+    /// How long the issuer asked to be left alone. A shorter time than the first cool-down counts as that.
+    pub retry_after: Option<Duration>,
+    /// The egress that the issuer counted the request for: being throttled concerns it alone.
+    pub egress: &'a str,
+}
+
+/// The pause after a failed fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cooling {
     pub retry_after: Duration,
@@ -233,7 +254,7 @@ pub struct Inspection {
     pub void: u64,
     /// The highest doubted generation; 0 if none.
     pub doubt: u64,
-    /// The pause after a failure, if one stands.
+    /// The pause after a failure, of the fleet or of this egress, if one stands; the one that ends last.
     pub cooling: Option<Cooling>,
     /// How many fetches have failed in a row.
     pub fails: u64,

@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::{LONG, Script, on_threads, wait_until};
 use token_manager::{
-    Claim, Claimed, Committed, Cooling, ErrorKind, FailureClass, FetchError, Flights, Grant, Inspection, Lease,
-    Listener, MemoryStore, Secret, Store, StoreError, Stored, TokenManager, TokenName,
+    Claim, Claimed, Committed, Cooling, ErrorKind, Failure, FailureClass, FetchError, Flights, Grant, Inspection,
+    Lease, Listener, MemoryStore, Secret, Store, StoreError, Stored, TokenManager, TokenName,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,14 +52,16 @@ impl Store for Bent {
         self.inner.commit(name, lease, grant)
     }
 
-    fn fail(
-        &self,
-        name: &TokenName,
-        lease: &Lease,
-        class: FailureClass,
-        retry_after: Option<Duration>,
-    ) -> Answer<Option<Cooling>> {
-        self.inner.fail(name, lease, class, retry_after)
+    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Cooling>> {
+        self.inner.fail(name, lease, failure)
+    }
+
+    fn offer(&self, name: &TokenName, token: &Stored) -> Answer<bool> {
+        self.inner.offer(name, token)
+    }
+
+    fn lift_pause(&self, name: &TokenName, egress: &str) -> Answer<()> {
+        self.inner.lift_pause(name, egress)
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Answer<()> {

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 use token_manager::internals::decide::{self, AtHand, Step};
-use token_manager::internals::rules::Ledger;
+use token_manager::internals::rules::{Egress, Ledger};
 use token_manager::internals::{Moment, policy};
 use token_manager::{Budget, Change, Claim, Committed, Grant, Lease, Secret};
 
@@ -60,7 +60,7 @@ struct Fleet {
     sequence: u64,
     processes: Vec<Process>,
     ledger: Ledger,
-    arrival: u64,
+    egress: Egress,
     redis_free_at: u64,
     listeners: Vec<usize>,
     /// When each command reached Redis.
@@ -103,7 +103,7 @@ impl Fleet {
             sequence: 0,
             processes,
             ledger: Ledger::default(),
-            arrival: 0,
+            egress: Egress::default(),
             redis_free_at: 0,
             listeners: Vec::new(),
             arrivals: Vec::new(),
@@ -208,7 +208,7 @@ impl Fleet {
             egress: "default",
         };
         // Redis runs the command when it is free, not when it arrives.
-        let claimed = self.ledger.claim(self.redis_free_at, &claim, &mut self.arrival);
+        let claimed = self.ledger.claim(self.redis_free_at, &claim, &mut self.egress);
         match decide::after_claim(claimed, false) {
             Step::Adopt(stored) => {
                 let fraction = self.fraction(process, stored.generation);

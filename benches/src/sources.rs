@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use token_manager::{
-    Attempt, Budget, Claim, Claimed, Committed, Cooling, FailureClass, FetchError, Fetched, Grant, Inspection, Lease,
+    Attempt, Budget, Claim, Claimed, Committed, Cooling, Failure, FetchError, Fetched, Grant, Inspection, Lease,
     Listener, Secret, Store, StoreError, StoreErrorKind, Stored, TokenManager, TokenName,
 };
 
@@ -73,14 +73,12 @@ impl Store for Fixed {
         Ok(Committed::Written { doubted: self.doubted })
     }
 
-    fn fail(
-        &self,
-        _: &TokenName,
-        _: &Lease,
-        _: FailureClass,
-        _: Option<Duration>,
-    ) -> Result<Option<Cooling>, StoreError> {
+    fn fail(&self, _: &TokenName, _: &Lease, _: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
         Ok(None)
+    }
+
+    fn lift_pause(&self, _: &TokenName, _: &str) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn invalidate(&self, _: &TokenName, _: u64) -> Result<(), StoreError> {

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use token_manager::{
-    Claim, Claimed, Committed, Cooling, FailureClass, Grant, Inspection, Lease, Listener, RedisStore, Store,
-    StoreError, TokenName,
+    Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, RedisStore, Store, StoreError,
+    Stored, TokenName,
 };
 
 /// Where calls wait.
@@ -78,14 +78,16 @@ impl Store for Gated {
         self.gate.around("commit", || self.store.commit(name, lease, grant))
     }
 
-    fn fail(
-        &self,
-        name: &TokenName,
-        lease: &Lease,
-        class: FailureClass,
-        retry_after: Option<Duration>,
-    ) -> Result<Option<Cooling>, StoreError> {
-        self.gate.around("fail", || self.store.fail(name, lease, class, retry_after))
+    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
+        self.gate.around("fail", || self.store.fail(name, lease, failure))
+    }
+
+    fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
+        self.gate.around("offer", || self.store.offer(name, token))
+    }
+
+    fn lift_pause(&self, name: &TokenName, egress: &str) -> Result<(), StoreError> {
+        self.store.lift_pause(name, egress)
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {

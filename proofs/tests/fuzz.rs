@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use token_manager::{
-    Attempt, Budget, Claim, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, TokenManager, TokenName,
+    Attempt, Budget, Claim, Failure, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, TokenManager, TokenName,
 };
 
 #[path = "../../examples/support/client.rs"]
@@ -171,6 +171,7 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
     };
     let life = Duration::from_secs(60);
     let grant = Grant { value: Secret::new("v"), left: life, life, age: None, carry: None, carry_lifetime: None };
+    let failure = Failure { class: FailureClass::Throttled, retry_after: None, egress: "e" };
     let mut chance = Chance::new(seed);
     let mut values = [0; 7];
     let mut exchanges = 0;
@@ -183,7 +184,7 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
             0 => timed("claim", || store.claim(&name, &claim)),
             1 => timed("renew", || store.renew(&name, &lease, life)),
             2 => timed("commit", || store.commit(&name, &lease, &grant)),
-            3 => timed("fail", || store.fail(&name, &lease, FailureClass::Throttled, None)),
+            3 => timed("fail", || store.fail(&name, &lease, &failure)),
             4 => timed("invalidate", || store.invalidate(&name, 7)),
             5 => timed("inspect", || store.inspect(&name, "e")),
             _ => timed("listen", || {

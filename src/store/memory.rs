@@ -1,30 +1,55 @@
 //! The store of a single process: the same rules in memory, for programs without Redis and as the oracle of the tests.
 
-use super::rules::Ledger;
+use super::rules::{Egress, Ledger};
 use super::{
-    Change, Claim, Claimed, Committed, Cooling, Grant, Inspection, Lease, Listener, Store, StoreError, StoreErrorKind,
-    TokenName,
+    Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, Store, StoreError,
+    StoreErrorKind, Stored, TokenName,
 };
 use crate::clock;
-use crate::error::FailureClass;
 use crate::fork::PerProcess;
 use crate::locks::Mutex;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-/// Keeps tokens in this process. Clones share them; a forked child starts with an empty one.
+/// Keeps tokens in this process, and forgets what has expired. Clones share them; a forked child starts with an empty one.
 #[derive(Clone, Default)]
 pub struct MemoryStore(Arc<PerProcess<Mutex<Shelf>>>);
 
 #[derive(Default)]
 struct Shelf {
     ledgers: HashMap<TokenName, Ledger>,
-    /// The theoretical arrival time of each budget, by namespace, group and egress.
-    arrivals: HashMap<(Arc<str>, Arc<str>, String), u64>,
-    listeners: HashMap<TokenName, Vec<Sender<Change>>>,
+    /// By namespace, group and egress.
+    egresses: HashMap<(Arc<str>, Arc<str>, String), Egress>,
+    /// Each with a sign of whether its listener is still there.
+    listeners: HashMap<TokenName, Vec<(Sender<Change>, Weak<()>)>>,
+    /// At how many entries the next sweep comes.
+    sweep_at: usize,
 }
+
+impl Shelf {
+    /// Forgets what nobody can ask for any more, each time that twice as much is kept as the last sweep left.
+    fn sweep(&mut self, now: u64) {
+        let kept = |shelf: &Shelf| shelf.ledgers.len() + shelf.egresses.len() + shelf.listeners.len();
+        if kept(self) < self.sweep_at.max(SMALLEST_SWEEP) {
+            return;
+        }
+        self.ledgers.retain(|_, ledger| !ledger.forgettable(now));
+        self.egresses.retain(|_, egress| !egress.forgettable(now));
+        self.listeners.retain(|_, listeners| {
+            listeners.retain(|(_, alive)| alive.strong_count() > 0);
+            !listeners.is_empty()
+        });
+        self.ledgers.shrink_to_fit();
+        self.egresses.shrink_to_fit();
+        self.listeners.shrink_to_fit();
+        self.sweep_at = 2 * kept(self);
+    }
+}
+
+/// Below so many entries nothing is swept.
+const SMALLEST_SWEEP: usize = 64;
 
 impl MemoryStore {
     /// Makes an empty store.
@@ -32,73 +57,75 @@ impl MemoryStore {
         MemoryStore::default()
     }
 
-    /// Runs one verb on the token's ledger and announces what changed.
-    fn step<T>(&self, name: &TokenName, verb: impl FnOnce(&mut Ledger, u64, &mut Vec<Change>) -> T) -> T {
-        let mut shelf = self.0.get(Default::default).lock();
-        let mut changes = Vec::new();
-        let ledger = shelf.ledgers.entry(name.clone()).or_default();
-        let answer = verb(ledger, clock::steady_micros(), &mut changes);
-        if let Some(listeners) = shelf.listeners.get_mut(name) {
-            listeners.retain(|listener| changes.iter().all(|change| listener.send(*change).is_ok()));
-        }
-        answer
-    }
-
-    /// Runs a verb that also needs the budget.
-    fn step_with_budget<T>(
+    /// Runs one verb on what is kept of the token and of the egress, and announces what changed.
+    fn step<T>(
         &self,
         name: &TokenName,
-        egress: &str,
-        verb: impl FnOnce(&mut Ledger, u64, &mut u64) -> T,
+        egress: Option<&str>,
+        verb: impl FnOnce(&mut Ledger, &mut Egress, u64, &mut Vec<Change>) -> T,
     ) -> T {
         let mut shelf = self.0.get(Default::default).lock();
-        let Shelf { ledgers, arrivals, .. } = &mut *shelf;
-        let budget = (name.namespace.clone(), name.group.clone(), egress.to_owned());
-        let arrival = arrivals.entry(budget).or_default();
-        verb(ledgers.entry(name.clone()).or_default(), clock::steady_micros(), arrival)
+        let (now, mut changes) = (clock::steady_micros(), Vec::new());
+        shelf.sweep(now);
+        let Shelf { ledgers, egresses, listeners, .. } = &mut *shelf;
+        let mut none = Egress::default();
+        let egress = egress.map_or(&mut none, |egress| {
+            egresses.entry((name.namespace.clone(), name.group.clone(), egress.to_owned())).or_default()
+        });
+        let answer = verb(ledgers.entry(name.clone()).or_default(), egress, now, &mut changes);
+        if let Some(listeners) = listeners.get_mut(name) {
+            listeners.retain(|(listener, _)| changes.iter().all(|change| listener.send(*change).is_ok()));
+        }
+        answer
     }
 }
 
 impl Store for MemoryStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
-        Ok(self.step_with_budget(name, claim.egress, |ledger, now, arrival| ledger.claim(now, claim, arrival)))
+        Ok(self.step(name, Some(claim.egress), |ledger, egress, now, _| ledger.claim(now, claim, egress)))
     }
 
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
-        Ok(self.step(name, |ledger, now, _| ledger.renew(now, lease, length)))
+        Ok(self.step(name, None, |ledger, _, now, _| ledger.renew(now, lease, length)))
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
-        Ok(self.step(name, |ledger, now, changes| ledger.commit(now, lease, grant, changes)))
+        Ok(self.step(name, None, |ledger, _, now, changes| ledger.commit(now, lease, grant, changes)))
     }
 
-    fn fail(
-        &self,
-        name: &TokenName,
-        lease: &Lease,
-        class: FailureClass,
-        retry_after: Option<Duration>,
-    ) -> Result<Option<Cooling>, StoreError> {
-        Ok(self.step(name, |ledger, now, changes| ledger.fail(now, lease, class, retry_after, changes)))
+    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
+        Ok(self.step(name, Some(failure.egress), |ledger, egress, now, changes| {
+            ledger.fail(now, lease, failure, egress, changes)
+        }))
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
-        self.step(name, |ledger, now, changes| ledger.invalidate(now, generation, changes));
+        self.step(name, None, |ledger, _, now, changes| ledger.invalidate(now, generation, changes));
+        Ok(())
+    }
+
+    fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
+        Ok(self.step(name, None, |ledger, _, now, changes| ledger.offer(now, token, changes)))
+    }
+
+    fn lift_pause(&self, name: &TokenName, egress: &str) -> Result<(), StoreError> {
+        self.step(name, Some(egress), |ledger, egress, _, _| ledger.lift_pause(egress));
         Ok(())
     }
 
     fn inspect(&self, name: &TokenName, egress: &str) -> Result<Inspection, StoreError> {
-        Ok(self.step_with_budget(name, egress, |ledger, now, arrival| ledger.inspect(now, *arrival)))
+        Ok(self.step(name, Some(egress), |ledger, egress, now, _| ledger.inspect(now, egress)))
     }
 
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
-        let (sender, receiver) = unbounded();
-        self.0.get(Default::default).lock().listeners.entry(name.clone()).or_default().push(sender);
-        Ok(Box::new(MemoryListener(receiver)))
+        let ((sender, receiver), alive) = (unbounded(), Arc::new(()));
+        let listener = (sender, Arc::downgrade(&alive));
+        self.0.get(Default::default).lock().listeners.entry(name.clone()).or_default().push(listener);
+        Ok(Box::new(MemoryListener { receiver, _alive: alive }))
     }
 
     fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
-        Ok(self.step(name, |ledger, now, _| ledger.busy(now)))
+        Ok(self.step(name, None, |ledger, _, now, _| ledger.busy(now)))
     }
 
     fn timeout(&self) -> Duration {
@@ -106,11 +133,14 @@ impl Store for MemoryStore {
     }
 }
 
-struct MemoryListener(Receiver<Change>);
+struct MemoryListener {
+    receiver: Receiver<Change>,
+    _alive: Arc<()>,
+}
 
 impl Listener for MemoryListener {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
-        match self.0.recv_timeout(at_most) {
+        match self.receiver.recv_timeout(at_most) {
             Ok(change) => Ok(Some(change)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => {

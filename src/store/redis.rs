@@ -1,12 +1,11 @@
 //! The store of a fleet: each verb is one Lua script, atomic in Redis. This file and its folder alone name `redis`.
 
 use super::{
-    Claim, Claimed, Committed, Cooling, Grant, Inspection, Lease, Listener, Store, StoreError, StoreErrorKind,
-    TokenName,
+    Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, Store, StoreError, StoreErrorKind,
+    Stored, TokenName,
 };
-use crate::error::FailureClass;
 use crate::fork::PerProcess;
-use crate::policy::LONGEST_PAUSE;
+use crate::policy::{FIRST_COOL_DOWN, LONGEST_PAUSE};
 use ::redis::Value;
 use connection::{Connector, Pool, Script, failure};
 use listener::RedisListener;
@@ -46,18 +45,28 @@ struct Scripts {
     commit: Script,
     fail: Script,
     invalidate: Script,
+    offer: Script,
+    lift_pause: Script,
     inspect: Script,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file)))
+    };
 }
 
 impl Scripts {
     fn new() -> Scripts {
         Scripts {
-            claim: Script::new(include_str!("lua/claim.lua")),
-            renew: Script::new(include_str!("lua/renew.lua")),
-            commit: Script::new(include_str!("lua/commit.lua")),
-            fail: Script::new(include_str!("lua/fail.lua")),
-            invalidate: Script::new(include_str!("lua/invalidate.lua")),
-            inspect: Script::new(include_str!("lua/inspect.lua")),
+            claim: script!("lua/claim.lua"),
+            renew: script!("lua/renew.lua"),
+            commit: script!("lua/commit.lua"),
+            fail: script!("lua/fail.lua"),
+            invalidate: script!("lua/invalidate.lua"),
+            offer: script!("lua/offer.lua"),
+            lift_pause: script!("lua/lift_pause.lua"),
+            inspect: script!("lua/inspect.lua"),
         }
     }
 }
@@ -97,8 +106,9 @@ fn key(name: &TokenName, part: &str) -> String {
     format!("{name}:{part}")
 }
 
-fn budget_key(name: &TokenName, egress: &str) -> String {
-    format!("{}:{{{}}}:budget:{egress}", name.namespace, name.group)
+/// The keys of an egress, for all tokens of the group: `namespace:{group}:part:egress`.
+fn egress_key(name: &TokenName, part: &str, egress: &str) -> String {
+    format!("{}:{{{}}}:{part}:{egress}", name.namespace, name.group)
 }
 
 fn millis(span: Duration) -> String {
@@ -108,7 +118,7 @@ fn millis(span: Duration) -> String {
 impl Store for RedisStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let budget = budget_key(name, claim.egress);
+        let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, claim.egress));
         let (emission, burst) = claim.emission_and_burst();
         let args = [
             claim.attempt.to_string(),
@@ -120,7 +130,7 @@ impl Store for RedisStore {
         let [attempt, newer_than, lease, emission, burst] = args.each_ref().map(|arg| arg.as_bytes());
         self.run(
             &self.0.scripts.claim,
-            &[&token, &updater, &meta, &carry, &budget],
+            &[&token, &updater, &meta, &carry, &budget, &pause],
             &[claim.owner.as_bytes(), attempt, newer_than, lease, emission, burst],
         )?
         .claimed()
@@ -156,25 +166,21 @@ impl Store for RedisStore {
         self.run(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
     }
 
-    fn fail(
-        &self,
-        name: &TokenName,
-        lease: &Lease,
-        class: FailureClass,
-        retry_after: Option<Duration>,
-    ) -> Result<Option<Cooling>, StoreError> {
+    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
+        let [token, updater, meta] = ["token", "updater", "meta"].map(|part| key(name, part));
+        let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
-        let pause = retry_after.map_or("-1".into(), |pause| millis(pause.min(LONGEST_PAUSE)));
+        let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_COOL_DOWN, LONGEST_PAUSE)));
         let channel = key(name, "events");
         let args = [
             channel.as_bytes(),
             lease.owner.as_bytes(),
             attempt.as_bytes(),
             generation.as_bytes(),
-            class.as_str().as_bytes(),
-            pause.as_bytes(),
+            failure.class.as_str().as_bytes(),
+            pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run(&self.0.scripts.fail, &[&key(name, "updater"), &key(name, "meta")], &args)?.cooling()
+        self.run(&self.0.scripts.fail, &[&token, &updater, &meta, &told], &args)?.cooling()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
@@ -184,10 +190,25 @@ impl Store for RedisStore {
         Ok(())
     }
 
+    fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
+        let keys = ["token", "updater", "meta"].map(|part| key(name, part));
+        let channel = key(name, "events");
+        let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
+        let value = token.value.reveal();
+        let args = [&channel, &generation, value, &left, &life].map(|arg| arg.as_bytes());
+        self.run(&self.0.scripts.offer, &keys.each_ref().map(|key| key.as_str()), &args)?.flag()
+    }
+
+    fn lift_pause(&self, name: &TokenName, egress: &str) -> Result<(), StoreError> {
+        let keys = [&*key(name, "meta"), &*egress_key(name, "pause", egress)];
+        self.run(&self.0.scripts.lift_pause, &keys, &[])?.flag().map(drop)
+    }
+
     fn inspect(&self, name: &TokenName, egress: &str) -> Result<Inspection, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let budget = budget_key(name, egress);
-        self.run(&self.0.scripts.inspect, &[&token, &updater, &meta, &carry, &budget], &[])?.inspection()
+        let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, egress));
+        let keys = [&token, &updater, &meta, &carry, &budget, &pause].map(|key| key.as_str());
+        self.run(&self.0.scripts.inspect, &keys, &[])?.inspection()
     }
 
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {

@@ -1,7 +1,7 @@
 //! The protocol's rules, one method a verb, as the Lua scripts have them. Pure: the time comes in as an argument, in
-//! microseconds; every effect is in the ledger and in the list of changes to announce.
+//! microseconds; every effect is in the ledger, in the egress and in the list of changes to announce.
 
-use super::{Change, Claim, Claimed, Committed, Cooling, Grant, Inspection, Lease, Stored};
+use super::{Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Stored};
 use crate::error::FailureClass;
 use crate::policy::{FIRST_COOL_DOWN, LONGEST_COOL_DOWN, LONGEST_PAUSE, ON_THE_WAY, SHORTEST_LIFE};
 use crate::token::Secret;
@@ -27,7 +27,7 @@ pub struct StoredToken {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Updater {
     pub lease: Lease,
-    pub expires_at: u64,
+    pub span: Span,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,32 +35,82 @@ pub struct Meta {
     pub granted: u64,
     pub void: u64,
     pub doubt: u64,
-    pub cooling: Option<(u64, FailureClass)>,
+    pub cooling: Option<CoolDown>,
     pub fails: u64,
 }
 
+/// The pause of the fleet, and the generation whose fetch failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CoolDown {
+    pub span: Span,
+    pub class: FailureClass,
+    pub generation: u64,
+}
+
+/// What the store holds of one egress, for all tokens of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Egress {
+    /// The budget: until its theoretical arrival time, at most as long as a whole burst takes.
+    pub spent: Option<Span>,
+    /// The pause that the issuer imposed on it.
+    pub pause: Option<Span>,
+}
+
+/// A span of time with its end and its length: a clock that is set back draws out what is left of it, but never beyond its
+/// length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    pub ends_at: u64,
+    pub length: Duration,
+}
+
+impl Span {
+    fn new(now: u64, length: Duration) -> Span {
+        Span { ends_at: now + length.as_micros() as u64, length }
+    }
+
+    /// Returns the span as it stands now, `None` when it has ended.
+    fn at(self, now: u64) -> Option<Span> {
+        let longest = now + self.length.as_micros() as u64;
+        Some(Span { ends_at: self.ends_at.min(longest), ..self }).filter(|span| span.ends_at > now)
+    }
+
+    fn left(self, now: u64) -> Duration {
+        micros(self.ends_at.saturating_sub(now))
+    }
+}
+
 impl Ledger {
-    /// Forgets what has expired by `now`, as Redis does by itself.
-    fn expire(&mut self, now: u64) {
+    /// Forgets what has ended by `now`, as Redis does by itself, and cuts what a clock that was set back has drawn out.
+    fn settle(&mut self, now: u64) {
+        if let Some(token) = &mut self.token {
+            token.expires_at = token.expires_at.min(now + token.life.as_micros() as u64);
+        }
         self.token.take_if(|token| token.expires_at <= now);
-        self.updater.take_if(|updater| updater.expires_at <= now);
+        if let Some(updater) = self.updater.take() {
+            self.updater = updater.span.at(now).map(|span| Updater { span, ..updater });
+        }
+        if let Some(cooling) = self.meta.cooling.take() {
+            self.meta.cooling = cooling.span.at(now).map(|span| CoolDown { span, ..cooling });
+        }
         self.carry.take_if(|(_, expires_at)| expires_at.is_some_and(|at| at <= now));
     }
 
-    /// `claim.lua`. `arrival` is the budget's theoretical arrival time.
-    pub fn claim(&mut self, now: u64, claim: &Claim<'_>, arrival: &mut u64) -> Claimed {
-        self.expire(now);
-        if let Some(stored) = self.newer_than(now, claim.newer_than) {
+    /// `claim.lua`.
+    pub fn claim(&mut self, now: u64, claim: &Claim<'_>, egress: &mut Egress) -> Claimed {
+        self.settle(now);
+        egress.settle(now);
+        if let Some(stored) = self.served(now).filter(|stored| stored.generation > claim.newer_than) {
             return Claimed::Token(stored);
         }
         let carry = self.carry.as_ref().map(|(secret, _)| secret.clone());
-        if let Some(Updater { lease, expires_at }) = &self.updater {
+        if let Some(Updater { lease, span }) = &self.updater {
             if *lease.owner == *claim.owner && lease.attempt == claim.attempt {
                 return Claimed::Granted { generation: lease.generation, carry };
             }
-            return Claimed::Busy { lease_left: micros(expires_at - now) };
+            return Claimed::Busy { lease_left: span.left(now) };
         }
-        if let Some(cooling) = self.cooling(now) {
+        if let Some(cooling) = self.cooling(now, egress) {
             return Claimed::Cooling(cooling);
         }
         let (emission, burst) = claim.emission_and_burst();
@@ -68,29 +118,27 @@ impl Ledger {
             return Claimed::Limited { retry_after: micros(emission) };
         }
         let ahead = u64::from(burst) * emission;
-        if *arrival > now + ahead + LONGEST_COOL_DOWN.as_micros() as u64 {
-            *arrival = now + ahead; // a failover has set the clock back
+        let spent = egress.spent.map_or(now, |spent| spent.ends_at.min(now + ahead));
+        let arrival = spent + emission;
+        if arrival > now + ahead {
+            return Claimed::Limited { retry_after: micros(arrival - ahead - now) };
         }
-        let next = (*arrival).max(now) + emission;
-        if next > now + ahead {
-            return Claimed::Limited { retry_after: micros(next - ahead - now) };
-        }
-        *arrival = next;
+        egress.spent = Some(Span { ends_at: arrival, length: micros(ahead) });
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
         let generation = now.max(self.meta.granted.max(self.meta.void).max(stored).max(claim.newer_than) + 1);
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
-        self.updater = Some(Updater { lease, expires_at: now + claim.lease.as_micros() as u64 });
+        self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });
         Claimed::Granted { generation, carry }
     }
 
     /// `renew.lua`.
     pub fn renew(&mut self, now: u64, lease: &Lease, length: Duration) -> bool {
-        self.expire(now);
+        self.settle(now);
         match &mut self.updater {
             Some(updater) if updater.lease == *lease => {
-                updater.expires_at = now + length.as_micros() as u64;
+                updater.span = Span::new(now, length);
                 true
             }
             _ => false,
@@ -99,19 +147,24 @@ impl Ledger {
 
     /// `commit.lua`.
     pub fn commit(&mut self, now: u64, lease: &Lease, grant: &Grant, changes: &mut Vec<Change>) -> Committed {
-        self.expire(now);
+        self.settle(now);
         let generation = lease.generation;
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
-        if stored == generation {
+        if stored == generation && self.token.as_ref().is_some_and(|token| token.value == grant.value) {
             return Committed::Written { doubted: generation <= self.meta.doubt }; // the first reply was lost
         }
-        if self.updater.take_if(|updater| updater.lease == *lease).is_none() {
+        let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
+        // Nobody can have asked the issuer after the last grant, even if its lease is over.
+        let last = leads || (self.updater.is_none() && self.meta.granted == generation);
+        if !last || stored == generation {
             self.doubt_all(generation, changes);
         }
-        self.meta.cooling = None;
-        self.meta.fails = 0;
-        if stored > generation {
-            return self.newer_than(now, generation).map_or(Committed::Void, Committed::Superseded);
+        if self.meta.cooling.as_ref().is_none_or(|cooling| cooling.generation <= generation) {
+            self.meta.cooling = None;
+            self.meta.fails = 0;
+        }
+        if stored >= generation {
+            return self.served(now).map_or(Committed::Void, Committed::Superseded);
         }
         if generation <= self.meta.void {
             return Committed::Void;
@@ -125,13 +178,7 @@ impl Ledger {
         if left < SHORTEST_LIFE {
             return Committed::Void;
         }
-        self.token = Some(StoredToken {
-            generation,
-            value: grant.value.clone(),
-            life: grant.life,
-            expires_at: now + left.as_micros() as u64,
-        });
-        changes.push(Change::Committed(generation));
+        self.put(now, generation, &grant.value, left, grant.life, changes);
         Committed::Written { doubted: generation <= self.meta.doubt }
     }
 
@@ -140,26 +187,51 @@ impl Ledger {
         &mut self,
         now: u64,
         lease: &Lease,
-        class: FailureClass,
-        retry_after: Option<Duration>,
+        failure: &Failure<'_>,
+        egress: &mut Egress,
         changes: &mut Vec<Change>,
     ) -> Option<Cooling> {
-        self.expire(now);
+        self.settle(now);
+        egress.settle(now);
+        let Failure { class, retry_after, .. } = *failure;
         if class == FailureClass::UnknownOutcome {
             self.doubt_all(lease.generation, changes);
         }
-        if self.updater.take_if(|updater| updater.lease == *lease).is_some() {
-            self.meta.fails += 1;
-            let pause = retry_after.unwrap_or_else(|| cool_down(class, self.meta.fails, now)).min(LONGEST_PAUSE);
-            self.meta.cooling = Some((now + pause.as_micros() as u64, class));
+        let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
+        let fails = self.meta.fails + 1;
+        let length = match retry_after {
+            Some(pause) => pause.clamp(FIRST_COOL_DOWN, LONGEST_PAUSE),
+            None => cool_down(class, fails, now),
+        };
+        if leads {
             changes.push(Change::Failed(class));
         }
-        self.cooling(now)
+        let span = Span::new(now, length);
+        match class {
+            FailureClass::Throttled => {
+                // Whoever reports it, and however late: the issuer said so.
+                if egress.pause.is_none_or(|pause| pause.ends_at < span.ends_at) {
+                    egress.pause = Some(span);
+                }
+            }
+            // The others may have better credentials, as long as they have a token to go on with.
+            FailureClass::Rejected if leads && self.served(now).is_some() => {
+                return Some(Cooling { retry_after: length, class });
+            }
+            _ if leads => {
+                self.meta.cooling = Some(CoolDown { span, class, generation: lease.generation });
+            }
+            _ => {}
+        }
+        if leads {
+            self.meta.fails = fails;
+        }
+        self.cooling(now, egress)
     }
 
     /// `invalidate.lua`.
     pub fn invalidate(&mut self, now: u64, generation: u64, changes: &mut Vec<Change>) {
-        self.expire(now);
+        self.settle(now);
         if generation > self.meta.void {
             self.meta.void = generation;
             self.token.take_if(|token| token.generation == generation);
@@ -167,30 +239,65 @@ impl Ledger {
         }
     }
 
+    /// `offer.lua`.
+    pub fn offer(&mut self, now: u64, token: &Stored, changes: &mut Vec<Change>) -> bool {
+        self.settle(now);
+        let Stored { generation, value, left, life, .. } = token;
+        if let Some(stored) = &self.token
+            && stored.generation >= *generation
+        {
+            return stored.generation == *generation && stored.value == *value;
+        }
+        if self.updater.is_some()
+            || *generation < self.meta.granted
+            || *generation <= self.meta.void.max(self.meta.doubt)
+        {
+            return false;
+        }
+        self.meta.granted = *generation;
+        self.put(now, *generation, value, *left, *life, changes);
+        true
+    }
+
+    /// `lift_pause.lua`.
+    pub fn lift_pause(&mut self, egress: &mut Egress) {
+        self.meta.cooling = None;
+        self.meta.fails = 0;
+        egress.pause = None;
+    }
+
     /// Whether the updater key is there.
     pub fn busy(&mut self, now: u64) -> bool {
-        self.expire(now);
+        self.settle(now);
         self.updater.is_some()
     }
 
     /// `inspect.lua`.
-    pub fn inspect(&mut self, now: u64, arrival: u64) -> Inspection {
-        self.expire(now);
+    pub fn inspect(&mut self, now: u64, egress: &mut Egress) -> Inspection {
+        self.settle(now);
+        egress.settle(now);
         Inspection {
             token: self.token.as_ref().map(|token| (token.generation, micros(token.expires_at - now))),
-            updater: self.updater.as_ref().map(|updater| (updater.lease.to_string(), micros(updater.expires_at - now))),
+            updater: self.updater.as_ref().map(|updater| (updater.lease.to_string(), updater.span.left(now))),
             granted: self.meta.granted,
             void: self.meta.void,
             doubt: self.meta.doubt,
-            cooling: self.cooling(now),
+            cooling: self.cooling(now, egress),
             fails: self.meta.fails,
             carries: self.carry.is_some(),
-            budget_spent: micros(arrival.saturating_sub(now)),
+            budget_spent: egress.spent.map_or(Duration::ZERO, |spent| spent.left(now)),
         }
     }
 
-    fn newer_than(&self, now: u64, generation: u64) -> Option<Stored> {
-        let token = self.token.as_ref().filter(|token| token.generation > generation.max(self.meta.void))?;
+    /// Whether nothing is left that anybody could ask for. What it still knows of generations, a late commit brings doubt for.
+    pub fn forgettable(&mut self, now: u64) -> bool {
+        self.settle(now);
+        self.token.is_none() && self.updater.is_none() && self.meta.cooling.is_none() && self.carry.is_none()
+    }
+
+    /// Returns the stored token unless it is void.
+    fn served(&self, now: u64) -> Option<Stored> {
+        let token = self.token.as_ref().filter(|token| token.generation > self.meta.void)?;
         Some(Stored {
             generation: token.generation,
             value: token.value.clone(),
@@ -200,10 +307,26 @@ impl Ledger {
         })
     }
 
-    fn cooling(&self, now: u64) -> Option<Cooling> {
-        let (until, class) = self.meta.cooling.filter(|(until, _)| *until > now)?;
-        // No pause is longer: a failover has set the clock back since.
-        Some(Cooling { retry_after: micros(until - now), class }).filter(|cooling| cooling.retry_after <= LONGEST_PAUSE)
+    fn put(
+        &mut self,
+        now: u64,
+        generation: u64,
+        value: &Secret,
+        left: Duration,
+        life: Duration,
+        changes: &mut Vec<Change>,
+    ) {
+        let expires_at = now + left.max(SHORTEST_LIFE).as_micros() as u64;
+        self.token = Some(StoredToken { generation, value: value.clone(), life, expires_at });
+        changes.push(Change::Committed(generation));
+    }
+
+    /// Returns the pause that ends last.
+    fn cooling(&self, now: u64, egress: &Egress) -> Option<Cooling> {
+        let fleets = self.meta.cooling.as_ref().map(|cooling| (cooling.span, cooling.class));
+        let own = egress.pause.map(|pause| (pause, FailureClass::Throttled));
+        let (span, class) = fleets.into_iter().chain(own).max_by_key(|(span, _)| span.ends_at)?;
+        Some(Cooling { retry_after: span.left(now), class })
     }
 
     /// Nobody knows in which order the issuer granted what has been granted so far.
@@ -211,6 +334,19 @@ impl Ledger {
         self.meta.granted = self.meta.granted.max(generation);
         self.meta.doubt = self.meta.doubt.max(self.meta.granted);
         changes.push(Change::Doubted(self.meta.doubt));
+    }
+}
+
+impl Egress {
+    fn settle(&mut self, now: u64) {
+        self.spent = self.spent.and_then(|spent| spent.at(now));
+        self.pause = self.pause.and_then(|pause| pause.at(now));
+    }
+
+    /// Whether nothing of it binds anybody any more.
+    pub fn forgettable(&mut self, now: u64) -> bool {
+        self.settle(now);
+        *self == Egress::default()
     }
 }
 

@@ -1,48 +1,63 @@
--- KEYS: token updater meta carry budget; ARGV: owner attempt newer_than lease_ms emission_us burst; replies: token gen value left_ms life_ms doubted | granted gen [carry] | busy left_ms | cooling left_ms class | limited left_ms
+-- Asks for a token newer than one that the process knows, or for the right to fetch it.
+-- KEYS: token updater meta carry budget pause
+-- ARGV: owner attempt newer_than lease_ms emission_us burst, which is 0 for a claim without the right to fetch
+-- Replies: token gen value left_ms life_ms doubted | granted gen [carry] | busy left_ms | cooling left_ms class | limited left_ms
 local newer_than, emission, burst = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local int = function(n) return string.format('%.0f', n) end
-
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_class')
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_us', 'cool_class')
 local stored = tonumber(token[1] or 0)
 if stored > newer_than and stored > tonumber(meta[2] or 0) then
   local doubted = stored <= tonumber(meta[3] or 0) and 1 or 0
-  return {'token', token[1], token[2], redis.call('PTTL', KEYS[1]), tonumber(token[3]), doubted}
+  return {'token', token[1], token[2], left(KEYS[1], tonumber(token[3])), tonumber(token[3]), doubted}
 end
 
 local updater, carry = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[4]) or nil
 if updater then
   local gen = string.match(updater, '^%d+')
-  if gen and updater == gen .. ':' .. ARGV[1] .. ':' .. ARGV[2] then
+  if gen and is_of(updater, gen, ARGV[1], ARGV[2]) then
     return {'granted', gen, carry}
   end
-  return {'busy', math.max(redis.call('PTTL', KEYS[2]), 0)}
+  return {'busy', left(KEYS[2], lease_ms(updater))}
 end
 
-local cooling = tonumber(meta[4] or 0) - now
-if cooling > 0 and cooling <= 3600000000 then -- no pause is longer: a failover has set the clock back since
-  return {'cooling', math.ceil(cooling / 1000), meta[5]}
+local cooling, class = cut(meta[4], meta[5]), meta[6]
+if cooling > 0 then
+  redis.call('HSET', KEYS[3], 'cool_until', int(now + cooling))
+end
+local pause = redis.call('GET', KEYS[6])
+pause = pause and left(KEYS[6], tonumber(pause)) * 1000 or 0
+if pause > cooling then
+  cooling, class = pause, 'throttled'
+end
+if cooling > 0 then
+  return {'cooling', math.ceil(cooling / 1000), class}
 end
 
 if burst == 0 then
   return {'limited', math.ceil(emission / 1000)}
 end
 local ahead = burst * emission
-local spent = tonumber(redis.call('GET', KEYS[5]) or 0)
-if spent > now + ahead + 60000000 then -- a failover has set the clock back
-  spent = now + ahead
-  redis.call('SET', KEYS[5], int(spent), 'PX', math.ceil(ahead / 1000))
+local spent = redis.call('GET', KEYS[5])
+if spent then
+  local ends_at, length = string.match(spent, '^(%d+):(%d+)$')
+  spent = cut(ends_at, length)
+  if spent > 0 then
+    redis.call('SET', KEYS[5], int(now + spent) .. ':' .. length, 'PX', math.ceil(spent / 1000))
+  end
 end
-local arrival = math.max(spent, now) + emission
-if arrival - ahead > now then
-  return {'limited', math.ceil((arrival - ahead - now) / 1000)}
+local arrival = math.min(math.max(spent or 0, 0), ahead) + emission
+if arrival > ahead then
+  return {'limited', math.ceil((arrival - ahead) / 1000)}
 end
-redis.call('SET', KEYS[5], int(arrival), 'PX', math.ceil((arrival - now) / 1000))
+redis.call('SET', KEYS[5], int(now + arrival) .. ':' .. int(ahead), 'PX', math.ceil(arrival / 1000))
+
+-- Whatever a commit will do is done here once, without effect: where it is forbidden, nobody asks the issuer.
+redis.call('HDEL', KEYS[1], '-')
+redis.call('DEL', KEYS[2])
+redis.call('HDEL', KEYS[3], 'cool_until', 'cool_us', 'cool_class', 'cool_gen')
 
 local gen = int(math.max(now, tonumber(meta[1] or 0) + 1, tonumber(meta[2] or 0) + 1, stored + 1, newer_than + 1))
 redis.call('HSET', KEYS[3], 'gen', gen)
 redis.call('PEXPIRE', KEYS[3], 2592000000)
-redis.call('SET', KEYS[2], gen .. ':' .. ARGV[1] .. ':' .. ARGV[2], 'PX', ARGV[4])
+redis.call('SET', KEYS[2], gen .. ':' .. ARGV[1] .. ':' .. ARGV[2] .. ':' .. ARGV[4], 'PX', ARGV[4])
 return {'granted', gen, carry}

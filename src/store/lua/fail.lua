@@ -1,34 +1,55 @@
--- KEYS: updater meta; ARGV: channel owner attempt gen class retry_after_ms (-1: none); replies: cooling left_ms class | lost
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local int = function(n) return string.format('%.0f', n) end
-local meta = redis.call('HMGET', KEYS[2], 'gen', 'doubt', 'cool_until', 'cool_class', 'fails')
-local cool_until, class = tonumber(meta[3] or 0), meta[4]
+-- Records a failed fetch and gives the lease back. The reply is the pause that the reporter has to keep.
+-- KEYS: token updater meta pause
+-- ARGV: channel owner attempt gen class retry_after_ms, which is -1 where the issuer named none
+-- Replies: cooling left_ms class | none
+local class = ARGV[5]
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_us', 'cool_class', 'fails')
 
-if ARGV[5] == 'unknown_outcome' then
+if class == 'unknown_outcome' then
   local granted = math.max(tonumber(meta[1] or 0), tonumber(ARGV[4]))
-  local doubt = math.max(tonumber(meta[2] or 0), granted)
-  redis.call('HSET', KEYS[2], 'gen', int(granted), 'doubt', int(doubt))
-  redis.call('PEXPIRE', KEYS[2], 2592000000)
+  local doubt = math.max(tonumber(meta[3] or 0), granted)
+  redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubt', int(doubt))
+  redis.call('PEXPIRE', KEYS[3], 2592000000)
   redis.pcall('PUBLISH', ARGV[1], 'doubted ' .. int(doubt))
 end
 
-if redis.call('GET', KEYS[1]) == ARGV[4] .. ':' .. ARGV[2] .. ':' .. ARGV[3] then
-  redis.call('DEL', KEYS[1])
-  local fails = tonumber(meta[5] or 0) + 1
-  local pause = tonumber(ARGV[6])
-  if pause < 0 then
-    local first = ARGV[5] == 'rejected' and 60000 or 1000
-    pause = math.min(first * 2 ^ math.min(fails - 1, 6), 60000)
-    pause = pause + math.floor(pause * (now % 1000) / 4000)
-  end
-  cool_until, class = now + pause * 1000, ARGV[5]
-  redis.call('HSET', KEYS[2], 'cool_until', int(cool_until), 'cool_class', class, 'fails', fails)
-  redis.call('PEXPIRE', KEYS[2], 2592000000)
+local leads = is_of(redis.call('GET', KEYS[2]), ARGV[4], ARGV[2], ARGV[3])
+if leads then
+  redis.call('DEL', KEYS[2])
   redis.pcall('PUBLISH', ARGV[1], 'failed ' .. class)
 end
 
-if cool_until > now and cool_until - now <= 3600000000 then -- no pause is longer
-  return {'cooling', math.ceil((cool_until - now) / 1000), class}
+local fails = tonumber(meta[7] or 0) + 1
+local pause = tonumber(ARGV[6]) -- in milliseconds
+if pause < 0 then
+  local first = class == 'rejected' and 60000 or 1000
+  pause = math.min(first * 2 ^ math.min(fails - 1, 6), 60000)
+  pause = pause + math.floor(pause * (now % 1000) / 4000)
 end
-return {'lost'}
+
+local told = redis.call('GET', KEYS[4])
+told = told and left(KEYS[4], tonumber(told)) or 0
+local cooling = cut(meta[4], meta[5])
+local cool_class = meta[6]
+if class == 'throttled' then -- whoever reports it, and however late: the issuer said so
+  if pause > told then
+    redis.call('SET', KEYS[4], int(pause), 'PX', int(pause))
+    told = pause
+  end
+elseif leads and class == 'rejected' and tonumber(redis.call('HGET', KEYS[1], 'gen') or 0) > tonumber(meta[2] or 0) then
+  return {'cooling', pause, class} -- the others may have better credentials, and they have a token to go on with
+elseif leads then
+  cooling, cool_class = pause * 1000, class
+  redis.call('HSET', KEYS[3], 'cool_until', int(now + cooling), 'cool_us', int(cooling), 'cool_class', class, 'cool_gen', ARGV[4])
+end
+if leads then
+  redis.call('HSET', KEYS[3], 'fails', fails)
+  redis.call('PEXPIRE', KEYS[3], 2592000000)
+end
+
+if told * 1000 > cooling then
+  return {'cooling', told, 'throttled'}
+elseif cooling > 0 then
+  return {'cooling', math.ceil(cooling / 1000), cool_class}
+end
+return {'none'}

@@ -1,12 +1,24 @@
--- KEYS: token updater meta carry budget; ARGV: none; replies: gen left_ms updater lease_left_ms granted void doubt cool_left_ms cool_class fails carries spent_us, each a string, empty if absent
-local time = redis.call('TIME')
-local now = time[1] * 1000000 + time[2]
-local int = function(n) return string.format('%.0f', math.max(n, 0)) end
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_class', 'fails')
+-- Tells what is known of a token, and changes nothing.
+-- KEYS: token updater meta carry budget pause
+-- ARGV: none
+-- Replies: gen left_ms updater lease_left_ms granted void doubt cool_left_ms cool_class fails carries spent_us, each a string,
+--   empty if absent
+local whole = function(n) return int(math.max(n, 0)) end
+local token = redis.call('HMGET', KEYS[1], 'gen', 'life_ms')
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_us', 'cool_class', 'fails')
+local updater, spent = redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[5])
+local told = redis.call('GET', KEYS[6])
+
+local cooling, class = math.ceil(math.max(cut(meta[4], meta[5]), 0) / 1000), meta[6]
+told = told and math.min(redis.call('PTTL', KEYS[6]), tonumber(told)) or 0
+if told > cooling then
+  cooling, class = told, 'throttled'
+end
 return {
-  redis.call('HGET', KEYS[1], 'gen') or '', int(redis.call('PTTL', KEYS[1])),
-  redis.call('GET', KEYS[2]) or '', int(redis.call('PTTL', KEYS[2])),
+  token[1] or '', whole(math.min(redis.call('PTTL', KEYS[1]), tonumber(token[2] or 0))),
+  string.match(updater, '^(.*):%d+$') or updater,
+  whole(math.min(redis.call('PTTL', KEYS[2]), updater ~= '' and lease_ms(updater) or 0)),
   meta[1] or '', meta[2] or '', meta[3] or '',
-  int(math.ceil((tonumber(meta[4] or 0) - now) / 1000)), meta[5] or '', meta[6] or '',
-  int(redis.call('EXISTS', KEYS[4])), int(tonumber(redis.call('GET', KEYS[5]) or 0) - now),
+  whole(cooling), cooling > 0 and class or '', meta[7] or '',
+  int(redis.call('EXISTS', KEYS[4])), whole(spent and cut(string.match(spent, '^(%d+):(%d+)$')) or 0),
 }

@@ -1,4 +1,7 @@
--- KEYS: token meta; ARGV: channel gen; replies: 1 (void now) | 0 (it was)
+-- Makes every generation up to one void.
+-- KEYS: token meta
+-- ARGV: channel gen
+-- Replies: 1 (void now) | 0 (it was)
 local stored = redis.call('HGET', KEYS[1], 'gen')
 if tonumber(ARGV[2]) <= tonumber(redis.call('HGET', KEYS[2], 'void') or 0) then
   return 0

@@ -1,5 +1,9 @@
--- KEYS: updater; ARGV: owner attempt gen lease_ms; replies: 1 (mine, extended) | 0 (lost)
-if redis.call('GET', KEYS[1]) == ARGV[3] .. ':' .. ARGV[1] .. ':' .. ARGV[2] then
-  return redis.call('PEXPIRE', KEYS[1], ARGV[4])
+-- Extends the lease, counted from now.
+-- KEYS: updater
+-- ARGV: owner attempt gen lease_ms
+-- Replies: 1 (extended) | 0 (lost)
+if not is_of(redis.call('GET', KEYS[1]), ARGV[3], ARGV[1], ARGV[2]) then
+  return 0
 end
-return 0
+redis.call('SET', KEYS[1], ARGV[3] .. ':' .. ARGV[1] .. ':' .. ARGV[2] .. ':' .. ARGV[4], 'PX', ARGV[4])
+return 1

@@ -34,7 +34,7 @@ impl Reply {
     pub fn cooling(&self) -> Result<Option<Cooling>, StoreError> {
         self.read(|reply| match reply.word(0)? {
             "cooling" => reply.pause().map(Some),
-            "lost" => Some(None),
+            "none" => Some(None),
             _ => None,
         })
     }
