@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::Backing;
 use token_manager::{
-    Budget, Change, Claim, Claimed, Committed, FailureClass, Grant, Lease, RedisStore, Secret, Store, Stored, TokenName,
+    Budget, Change, Claim, Claimed, Committed, Cooling, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore,
+    RedisStore, Secret, Store, StoreErrorKind, Stored, TokenName,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -42,6 +43,16 @@ impl Bench {
         self.store.claim(&self.name, &claim).unwrap()
     }
 
+    /// A grant of a token of this name.
+    fn granted_of(&self, name: &TokenName) -> Lease {
+        let budget = Some(self.budget);
+        let claim = Claim { owner: "a", attempt: 1, newer_than: 0, lease: LEASE, budget, egress: "default" };
+        match self.store.claim(name, &claim).unwrap() {
+            Claimed::Granted { generation, .. } => Lease { owner: "a".into(), attempt: 1, generation },
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn granted(&self, owner: &str, attempt: u64, newer_than: u64) -> Lease {
         match self.claim(owner, attempt, newer_than) {
             Claimed::Granted { generation, .. } => Lease { owner: owner.into(), attempt, generation },
@@ -56,6 +67,14 @@ impl Bench {
     fn commit_of_age(&self, lease: &Lease, value: &str, age: Option<Duration>) -> Committed {
         let grant = Grant { value: Secret::new(value), left: HOUR, life: HOUR, age, carry: None, carry_lifetime: None };
         self.store.commit(&self.name, lease, &grant).unwrap()
+    }
+
+    fn fail(&self, lease: &Lease, class: FailureClass, retry_after: Option<Duration>) -> Option<Cooling> {
+        self.store.fail(&self.name, lease, &Failure { class, retry_after, egress: "default" }).unwrap()
+    }
+
+    fn inspect(&self) -> Inspection {
+        self.store.inspect(&self.name, "default").unwrap()
     }
 
     fn token(&self, newer_than: u64) -> Stored {
@@ -136,12 +155,37 @@ fn a_late_commit_cannot_overwrite_a_newer_token_and_casts_doubt_on_it() {
 }
 
 #[test]
-fn a_late_commit_into_an_empty_place_is_written_and_doubted() {
+fn a_late_commit_of_the_last_grant_is_beyond_doubt() {
     for bench in Bench::both() {
         let late = bench.granted("a", 1, 0);
         bench.lose_the_lease(&late);
+        assert_eq!(bench.commit(&late, "late"), Committed::Written { doubted: false });
+        assert!(!bench.token(0).doubted);
+    }
+}
+
+#[test]
+fn a_late_commit_while_another_one_fetches_is_written_and_doubted_and_so_is_what_the_other_one_brings() {
+    for bench in Bench::both() {
+        let late = bench.granted("a", 1, 0);
+        bench.lose_the_lease(&late);
+        let newer = bench.granted("b", 1, 0);
         assert_eq!(bench.commit(&late, "late"), Committed::Written { doubted: true });
+        assert_eq!(bench.commit(&newer, "newer"), Committed::Written { doubted: true });
         assert!(bench.token(0).doubted);
+    }
+}
+
+/// A failover that loses the claim, to a primary whose clock is behind.
+#[test]
+fn a_second_grant_of_one_generation_is_not_told_that_its_token_is_stored() {
+    for bench in Bench::both() {
+        let lost = bench.granted("a", 1, 0);
+        let twin = Lease { owner: "b".into(), ..lost.clone() };
+        assert_eq!(bench.commit(&lost, "stored"), Committed::Written { doubted: false });
+        let Committed::Superseded(kept) = bench.commit(&twin, "other") else { panic!() };
+        assert_eq!((kept.generation, kept.value.reveal(), kept.doubted), (lost.generation, "stored", true));
+        assert!(bench.token(0).doubted, "nobody knows which of the two was issued last");
     }
 }
 
@@ -181,37 +225,150 @@ fn a_lease_is_renewed_only_by_its_holder() {
 fn a_failure_cools_the_fleet_down_and_a_success_ends_the_pause() {
     for bench in Bench::both() {
         let lease = bench.granted("a", 1, 0);
-        let fail = |class, pause| bench.store.fail(&bench.name, &lease, class, pause).unwrap();
-        let cooling = fail(FailureClass::Throttled, Some(Duration::from_secs(9))).unwrap();
-        assert_eq!((cooling.class, cooling.retry_after.as_millis().div_ceil(1000)), (FailureClass::Throttled, 9));
-        let again = fail(FailureClass::Throttled, Some(Duration::from_secs(99))).unwrap();
+        let cooling = bench.fail(&lease, FailureClass::Unavailable, Some(Duration::from_secs(9))).unwrap();
+        assert_eq!((cooling.class, cooling.retry_after.as_millis().div_ceil(1000)), (FailureClass::Unavailable, 9));
+        let again = bench.fail(&lease, FailureClass::Unavailable, Some(Duration::from_secs(99))).unwrap();
         assert!(again.retry_after <= cooling.retry_after, "a repetition does not count");
-        assert!(matches!(bench.claim("b", 1, 0), Claimed::Cooling(c) if c.class == FailureClass::Throttled));
-        assert_eq!(bench.store.inspect(&bench.name, "default").unwrap().fails, 1);
+        assert!(matches!(bench.claim("b", 1, 0), Claimed::Cooling(c) if c.class == FailureClass::Unavailable));
+        assert_eq!(bench.inspect().fails, 1);
         bench.commit(&lease, "late, but a success");
-        assert_eq!(bench.store.inspect(&bench.name, "default").unwrap().cooling, None);
+        assert_eq!((bench.inspect().cooling, bench.inspect().fails), (None, 0));
+    }
+}
+
+#[test]
+fn a_late_commit_leaves_the_pause_of_a_later_failure() {
+    for bench in Bench::both() {
+        let late = bench.granted("a", 1, 0);
+        bench.lose_the_lease(&late);
+        let newer = bench.granted("b", 1, 0);
+        bench.fail(&newer, FailureClass::Unavailable, Some(HOUR / 2));
+        bench.commit(&late, "late");
+        let cooling = bench.inspect().cooling.expect("the pause stands");
+        assert_eq!(cooling.class, FailureClass::Unavailable);
+        assert!(cooling.retry_after > HOUR / 4, "{cooling:?}");
+    }
+}
+
+#[test]
+fn what_the_issuer_says_of_being_asked_too_often_counts_without_the_lease_and_for_its_egress_alone() {
+    for bench in Bench::both() {
+        let late = bench.granted("a", 1, 0);
+        bench.lose_the_lease(&late);
+        let told = bench.fail(&late, FailureClass::Throttled, Some(HOUR / 2)).unwrap();
+        assert_eq!(told.class, FailureClass::Throttled);
+        let shorter = bench.fail(&late, FailureClass::Throttled, Some(HOUR / 4)).unwrap();
+        assert!(shorter.retry_after > HOUR / 4, "the longer pause stands: {shorter:?}");
+        bench.commit(&late, "late");
+        let generation = late.generation;
+        assert!(matches!(bench.claim("b", 1, generation), Claimed::Cooling(c) if c.retry_after > HOUR / 4));
+        let elsewhere = Claim {
+            owner: "c",
+            attempt: 1,
+            newer_than: generation,
+            lease: LEASE,
+            budget: Some(bench.budget),
+            egress: "elsewhere",
+        };
+        assert!(matches!(bench.store.claim(&bench.name, &elsewhere).unwrap(), Claimed::Granted { .. }));
+        let sibling = TokenName { name: "sibling".into(), ..bench.name.clone() };
+        let same = Claim { egress: "default", ..elsewhere };
+        assert!(
+            matches!(bench.store.claim(&sibling, &same).unwrap(), Claimed::Cooling(_)),
+            "the issuer counts by egress"
+        );
+    }
+}
+
+#[test]
+fn no_retry_after_takes_the_pause_away() {
+    for bench in Bench::both() {
+        for (class, span) in [
+            (FailureClass::Unavailable, Duration::ZERO),
+            (FailureClass::UnknownOutcome, Duration::from_millis(1)),
+            (FailureClass::Throttled, Duration::from_millis(1)),
+        ] {
+            let name = TokenName { group: class.as_str().into(), ..bench.name.clone() };
+            let lease = bench.granted_of(&name);
+            let failure = Failure { class, retry_after: Some(span), egress: "default" };
+            let pause = bench.store.fail(&name, &lease, &failure).unwrap().unwrap().retry_after;
+            assert!(pause > Duration::from_millis(900) && pause <= Duration::from_secs(1), "{class}: {pause:?}");
+        }
     }
 }
 
 #[test]
 fn the_first_pause_is_a_second_and_a_minute_for_rejected_credentials() {
     for bench in Bench::both() {
-        for (class, second) in [(FailureClass::Unavailable, 1), (FailureClass::Rejected, 60)] {
+        for (class, second) in
+            [(FailureClass::Unavailable, 1), (FailureClass::Rejected, 60), (FailureClass::Throttled, 1)]
+        {
             let name = TokenName { name: class.as_str().into(), ..bench.name.clone() };
-            let claim = Claim {
-                owner: "a",
-                attempt: 1,
-                newer_than: 0,
-                lease: LEASE,
-                budget: Some(bench.budget),
-                egress: "default",
-            };
-            let Claimed::Granted { generation, .. } = bench.store.claim(&name, &claim).unwrap() else { panic!() };
-            let lease = Lease { owner: "a".into(), attempt: 1, generation };
-            let pause = bench.store.fail(&name, &lease, class, None).unwrap().unwrap().retry_after;
+            let failure = Failure { class, retry_after: None, egress: "default" };
+            let pause = bench.store.fail(&name, &bench.granted_of(&name), &failure).unwrap().unwrap().retry_after;
             let first = Duration::from_secs(second);
-            assert!(pause >= first && pause <= first * 5 / 4, "{pause:?}");
+            assert!(pause >= first * 9 / 10 && pause <= first * 5 / 4, "{pause:?}");
         }
+    }
+}
+
+#[test]
+fn rejected_credentials_pause_the_fleet_only_while_it_has_no_token() {
+    for bench in Bench::both() {
+        let lease = bench.granted("a", 1, 0);
+        let pause = bench.fail(&lease, FailureClass::Rejected, None).unwrap();
+        assert_eq!(pause.class, FailureClass::Rejected);
+        assert!(matches!(bench.claim("b", 1, 0), Claimed::Cooling(c) if c.class == FailureClass::Rejected));
+        bench.store.lift_pause(&bench.name, "default").unwrap();
+        bench.commit(&bench.granted("b", 1, 0), "good credentials");
+
+        let due = bench.granted("a", 2, bench.token(0).generation);
+        let own = bench.fail(&due, FailureClass::Rejected, None).unwrap();
+        assert!(own.class == FailureClass::Rejected && own.retry_after >= Duration::from_secs(60), "{own:?}");
+        assert_eq!((bench.inspect().cooling, bench.inspect().fails), (None, 0));
+        bench.granted("b", 2, bench.token(0).generation);
+    }
+}
+
+#[test]
+fn an_operator_lifts_the_pauses_of_the_fleet_and_of_the_egress() {
+    for bench in Bench::both() {
+        bench.fail(&bench.granted("a", 1, 0), FailureClass::Unavailable, Some(HOUR / 2));
+        bench.store.lift_pause(&bench.name, "default").unwrap();
+        assert_eq!((bench.inspect().cooling, bench.inspect().fails), (None, 0));
+        bench.fail(&bench.granted("a", 2, 0), FailureClass::Throttled, Some(HOUR / 2));
+        bench.store.lift_pause(&bench.name, "elsewhere").unwrap();
+        assert!(bench.inspect().cooling.is_some(), "that egress has a pause of its own");
+        bench.store.lift_pause(&bench.name, "default").unwrap();
+        bench.granted("a", 3, 0);
+    }
+}
+
+#[test]
+fn a_token_that_was_lost_is_taken_back_unless_anything_speaks_against_it() {
+    for bench in Bench::both() {
+        let offer = |generation: u64, value: &str| {
+            let value = Secret::new(value);
+            let stored = Stored { generation, value, left: HOUR / 2, life: HOUR, doubted: false };
+            bench.store.offer(&bench.name, &stored).unwrap()
+        };
+        let mut listener = bench.store.listen(&bench.name).unwrap();
+        assert!(offer(700, "lost"));
+        assert_eq!(listener.wait(support::LONG).unwrap(), Some(Change::Committed(700)));
+        let stored = bench.token(0);
+        assert_eq!((stored.generation, stored.value.reveal(), stored.doubted), (700, "lost", false));
+        assert!(stored.left <= HOUR / 2 && stored.left > HOUR / 4 && stored.life == HOUR);
+        assert!(offer(700, "lost"), "a repetition");
+        assert!(!offer(700, "another") && !offer(699, "older"));
+        assert!(offer(701, "newer"), "somebody else held a newer one");
+
+        let updater = bench.granted("a", 1, 701);
+        assert!(!offer(updater.generation + 1, "while another one fetches"));
+        bench.fail(&updater, FailureClass::UnknownOutcome, None);
+        assert!(!offer(updater.generation, "doubted"));
+        bench.store.invalidate(&bench.name, updater.generation + 5).unwrap();
+        assert!(!offer(updater.generation + 5, "void"));
+        assert!(offer(updater.generation + 6, "beyond doubt"));
     }
 }
 
@@ -222,7 +379,7 @@ fn an_unknown_outcome_casts_doubt_even_without_the_lease() {
         bench.lose_the_lease(&lost);
         let newer = bench.granted("b", 1, 0);
         bench.commit(&newer, "newer");
-        bench.store.fail(&bench.name, &lost, FailureClass::UnknownOutcome, None).unwrap();
+        bench.fail(&lost, FailureClass::UnknownOutcome, None);
         let stored = bench.token(0);
         assert_eq!((stored.generation, stored.doubted), (newer.generation, true));
     }
@@ -290,7 +447,7 @@ fn a_listener_hears_every_change_after_it_was_made() {
         bench.store.invalidate(&bench.name, first.generation).unwrap();
         assert_eq!(heard(), Some(Change::Void(first.generation)));
         let second = bench.granted("a", 2, 0);
-        bench.store.fail(&bench.name, &second, FailureClass::UnknownOutcome, None).unwrap();
+        bench.fail(&second, FailureClass::UnknownOutcome, None);
         assert_eq!(heard(), Some(Change::Doubted(second.generation)));
         assert_eq!(heard(), Some(Change::Failed(FailureClass::UnknownOutcome)));
         assert_eq!(listener.wait(Duration::from_millis(1)).unwrap(), None);
@@ -307,7 +464,7 @@ fn a_store_is_busy_while_an_updater_holds_its_lease() {
         bench.commit(&lease, "v");
         assert!(!busy());
         let next = bench.granted("a", 2, lease.generation);
-        bench.store.fail(&bench.name, &next, FailureClass::Unavailable, None).unwrap();
+        bench.fail(&next, FailureClass::Unavailable, None);
         assert!(!busy());
     }
 }
@@ -325,27 +482,121 @@ fn a_lease_that_ended_is_taken_over() {
     }
 }
 
-/// What a primary finds whose clock is an hour behind that of the one before it.
+/// What Redis finds after its clock was set back by an hour, or a new primary whose clock is behind: each end lies an hour
+/// further ahead than it did.
 #[test]
-fn a_clock_that_went_back_closes_neither_the_budget_nor_the_way_to_a_new_token() {
+fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     let Backing::Redis(server) = Backing::redis() else { unreachable!() };
-    let ahead = |hours: u64| {
+    let url = server.url();
+    let store = RedisStore::open(&url).unwrap();
+    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into() };
+    let budget = Budget::per_minute(60).burst(3);
+    let bench = Bench { store: Box::new(store), name, budget, _backing: Backing::Redis(server) };
+    let Backing::Redis(server) = &bench._backing else { unreachable!() };
+    let back = |key: &str| drop(server.command(&["PEXPIRE", key, &HOUR.as_millis().to_string()]));
+    let at_most = |what: &str, span: Duration, most: u64| {
+        assert!(span <= Duration::from_secs(most), "{what}: {span:?}");
+        assert!(span > Duration::from_secs(most) / 2, "{what}: {span:?}");
+    };
+    let hours_ahead = |hours: u64| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64;
         (now + hours * 3_600_000_000).to_string()
     };
-    let (soon, late) = (ahead(1), ahead(2));
-    server.command(&["SET", "tm:{g}:budget:default", &soon]);
-    server.command(&["HSET", "tm:{g}:t:meta", "void", &soon, "cool_until", &late, "cool_class", "throttled"]);
+
+    // A lease of 3 seconds.
+    let Claimed::Granted { generation, .. } = bench.claim_for("a", 1, 0, Duration::from_secs(3)) else { panic!() };
+    back("tm:{g}:t:updater");
+    at_most("inspected lease", bench.inspect().updater.unwrap().1, 3);
+    let Claimed::Busy { lease_left } = bench.claim("b", 1, 0) else { panic!() };
+    at_most("lease", lease_left, 3);
+    at_most("lease in Redis", ms(server, "tm:{g}:t:updater"), 3);
+
+    // A pause of 2 seconds of the fleet, and one of the egress.
+    let lease = Lease { owner: "a".into(), attempt: 1, generation };
+    bench.fail(&lease, FailureClass::Unavailable, Some(Duration::from_secs(2)));
+    server.command(&["HSET", "tm:{g}:t:meta", "cool_until", &hours_ahead(1)]);
+    at_most("inspected pause", bench.inspect().cooling.unwrap().retry_after, 2);
+    let Claimed::Cooling(cooling) = bench.claim("b", 1, 0) else { panic!() };
+    at_most("pause", cooling.retry_after, 2);
+    let until: u64 = server.command(&["HGET", "tm:{g}:t:meta", "cool_until"]).parse().unwrap();
+    assert!(until < hours_ahead(1).parse::<u64>().unwrap() - 3_000_000_000, "the pause now ends in time");
+    bench.fail(&lease, FailureClass::Throttled, Some(Duration::from_secs(3)));
+    back("tm:{g}:pause:default");
+    at_most("inspected pause of the egress", bench.inspect().cooling.unwrap().retry_after, 3);
+    let Claimed::Cooling(cooling) = bench.claim("b", 1, 0) else { panic!() };
+    at_most("pause of the egress", cooling.retry_after, 3);
+    at_most("pause of the egress in Redis", ms(server, "tm:{g}:pause:default"), 3);
+    bench.store.lift_pause(&bench.name, "default").unwrap();
+
+    // A budget of which a third is spent.
+    server.command(&["SET", "tm:{g}:budget:default", &format!("{}:3000000", hours_ahead(1))]);
+    at_most("inspected budget", bench.inspect().budget_spent, 3);
+    let Claimed::Limited { retry_after } = bench.claim("b", 1, 0) else { panic!("the budget is spent") };
+    at_most("one fetch's time", retry_after, 1);
+    support::wait_until("the budget allows a fetch", || matches!(bench.claim("b", 1, 0), Claimed::Granted { .. }));
+
+    // A token of 5 seconds, above whatever was granted before.
+    let lease = bench.granted("b", 1, 0);
+    let (value, life) = (Secret::new("v"), Duration::from_secs(5));
+    let grant = Grant { value, left: life, life, age: None, carry: None, carry_lifetime: None };
+    server.command(&["HSET", "tm:{g}:t:meta", "void", &hours_ahead(1)]);
+    bench.store.commit(&bench.name, &lease, &grant).unwrap();
+    assert_eq!(bench.inspect().token, None, "it was void");
+    bench.store.lift_pause(&bench.name, "default").unwrap();
+    support::wait_until("the budget allows a fetch", || matches!(bench.claim("c", 1, 0), Claimed::Granted { .. }));
+    let lease = bench.granted("c", 1, 0);
+    assert!(lease.generation > hours_ahead(0).parse::<u64>().unwrap() + 3_000_000_000, "above what is void");
+    assert_eq!(bench.store.commit(&bench.name, &lease, &grant).unwrap(), Committed::Written { doubted: false });
+    back("tm:{g}:t:token");
+    at_most("inspected token", bench.inspect().token.unwrap().1, 5);
+    at_most("token", bench.token(0).left, 5);
+    at_most("token in Redis", ms(server, "tm:{g}:t:token"), 5);
+}
+
+fn ms(server: &support::RedisServer, key: &str) -> Duration {
+    Duration::from_millis(server.command(&["PTTL", key]).parse().unwrap())
+}
+
+/// A user who may claim and not commit would ask the issuer again and again, and so would each further process.
+#[test]
+fn who_may_not_commit_is_granted_nothing() {
+    let Backing::Redis(server) = Backing::redis() else { unreachable!() };
     let store = RedisStore::open(&server.url()).unwrap();
     let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into() };
-    let budget = Budget::per_minute(600).burst(100);
-    let bench = Bench { store: Box::new(store), name, budget, _backing: Backing::Redis(server) };
-    let Claimed::Limited { retry_after } = bench.claim("a", 1, 0) else { panic!("the budget is spent") };
-    assert!(retry_after <= Duration::from_millis(100), "one fetch's time, not an hour: {retry_after:?}");
-    support::wait_until("the budget allows a fetch", || matches!(bench.claim("a", 1, 0), Claimed::Granted { .. }));
-    let lease = bench.granted("a", 1, 0);
-    assert!(lease.generation > soon.parse().unwrap(), "above what is void");
-    assert_eq!(bench.commit(&lease, "secret"), Committed::Written { doubted: false });
+    let budget = Some(Budget::default());
+    let claim = |attempt| {
+        let claim = Claim { owner: "a", attempt, newer_than: 0, lease: LEASE, budget, egress: "default" };
+        store.claim(&name, &claim)
+    };
+    let rules = ["-hset", "-hdel", "-del", "-set", "-pexpire", "-hmget", "-get", "-pttl", "-time"];
+    for (attempt, rule) in rules.into_iter().enumerate() {
+        server.command(&["ACL", "SETUSER", "default", "+@all", rule]);
+        let error = claim(attempt as u64).expect_err(rule);
+        assert_eq!(error.kind(), StoreErrorKind::Denied, "{rule}: {error}");
+        server.command(&["ACL", "SETUSER", "default", "+@all"]);
+        assert_eq!(store.inspect(&name, "default").unwrap().updater, None, "{rule}");
+    }
+    assert!(matches!(claim(99).unwrap(), Claimed::Granted { .. }));
+}
+
+#[test]
+fn the_store_in_memory_forgets_what_has_ended() {
+    let store = MemoryStore::new();
+    let token = |at: u64| TokenName { namespace: "tm".into(), group: at.to_string().into(), name: "t".into() };
+    let brief = Duration::from_millis(1);
+    for at in 0..1000 {
+        let budget = Some(Budget::per_minute(60_000));
+        let claim = Claim { owner: "a", attempt: 1, newer_than: 0, lease: LEASE, budget, egress: "default" };
+        let Claimed::Granted { generation, .. } = store.claim(&token(at), &claim).unwrap() else { panic!() };
+        let lease = Lease { owner: "a".into(), attempt: 1, generation };
+        let grant =
+            Grant { value: Secret::new("v"), left: brief, life: brief, age: None, carry: None, carry_lifetime: None };
+        store.commit(&token(at), &lease, &grant).unwrap();
+        drop(store.listen(&token(at)).unwrap());
+    }
+    let kept = format!("{store:?}");
+    let numbers = || kept.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<usize>().ok());
+    assert!(numbers().count() == 3 && numbers().all(|kept| kept < 200), "{kept}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use token_manager::{
-    Attempt, Budget, Claim, Failure, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, TokenManager, TokenName,
+    Attempt, Budget, Claim, Failure, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, TokenManager,
+    TokenName,
 };
 
 #[path = "../../examples/support/client.rs"]

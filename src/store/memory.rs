@@ -10,6 +10,7 @@ use crate::fork::PerProcess;
 use crate::locks::Mutex;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -77,6 +78,17 @@ impl MemoryStore {
             listeners.retain(|(listener, _)| changes.iter().all(|change| listener.send(*change).is_ok()));
         }
         answer
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shelf = self.0.get(Default::default).lock();
+        f.debug_struct("MemoryStore")
+            .field("tokens", &shelf.ledgers.len())
+            .field("egresses", &shelf.egresses.len())
+            .field("listeners", &shelf.listeners.len())
+            .finish()
     }
 }
 

@@ -4,7 +4,7 @@
 #[path = "../../examples/support/redis_server.rs"]
 pub mod redis_server;
 
-use redis_server::RedisServer;
+pub use redis_server::RedisServer;
 use std::collections::VecDeque;
 use std::fs;
 use std::sync::{Arc, Condvar, Mutex};

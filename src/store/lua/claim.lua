@@ -45,13 +45,14 @@ if spent then
     redis.call('SET', KEYS[5], int(now + spent) .. ':' .. length, 'PX', math.ceil(spent / 1000))
   end
 end
-local arrival = math.min(math.max(spent or 0, 0), ahead) + emission
+local arrival = math.min(spent or 0, ahead) + emission
 if arrival > ahead then
   return {'limited', math.ceil((arrival - ahead) / 1000)}
 end
 redis.call('SET', KEYS[5], int(now + arrival) .. ':' .. int(ahead), 'PX', math.ceil(arrival / 1000))
 
 -- Whatever a commit will do is done here once, without effect: where it is forbidden, nobody asks the issuer.
+redis.call('PTTL', KEYS[1])
 redis.call('HDEL', KEYS[1], '-')
 redis.call('DEL', KEYS[2])
 redis.call('HDEL', KEYS[3], 'cool_until', 'cool_us', 'cool_class', 'cool_gen')

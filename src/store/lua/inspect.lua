@@ -9,7 +9,7 @@ local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 
 local updater, spent = redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[5])
 local told = redis.call('GET', KEYS[6])
 
-local cooling, class = math.ceil(math.max(cut(meta[4], meta[5]), 0) / 1000), meta[6]
+local cooling, class = math.ceil(cut(meta[4], meta[5]) / 1000), meta[6]
 told = told and math.min(redis.call('PTTL', KEYS[6]), tonumber(told)) or 0
 if told > cooling then
   cooling, class = told, 'throttled'

@@ -3,8 +3,11 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local int = function(n) return string.format('%.0f', n) end
 
--- Returns what is left of a span that ends at a time. A clock that was set back draws it out, but never beyond its length.
-local cut = function(ends_at, length) return math.min(tonumber(ends_at or 0) - now, tonumber(length or 0)) end
+-- Returns the microseconds left of a span that ends at a time. A clock that was set back draws it out, but never beyond
+-- its length.
+local cut = function(ends_at, length)
+  return math.max(math.min(tonumber(ends_at or 0) - now, tonumber(length or 0)), 0)
+end
 
 -- Returns the milliseconds left to a key, no more than its whole span; sets its expiry right where a clock has drawn it out.
 local left = function(key, longest)
