@@ -365,10 +365,11 @@ fn a_token_that_was_lost_is_taken_back_unless_anything_speaks_against_it() {
         let updater = bench.granted("a", 1, 701);
         assert!(!offer(updater.generation + 1, "while another one fetches"));
         bench.fail(&updater, FailureClass::UnknownOutcome, None);
-        assert!(!offer(updater.generation, "doubted"));
-        bench.store.invalidate(&bench.name, updater.generation + 5).unwrap();
-        assert!(!offer(updater.generation + 5, "void"));
-        assert!(offer(updater.generation + 6, "beyond doubt"));
+        let doubt = bench.inspect().doubt;
+        assert!(!offer(doubt, "doubted"), "whatever was granted until now is, also by a store that lost its data");
+        bench.store.invalidate(&bench.name, doubt + 5).unwrap();
+        assert!(!offer(doubt + 5, "void"));
+        assert!(offer(doubt + 6, "beyond doubt"));
     }
 }
 
@@ -448,7 +449,7 @@ fn a_listener_hears_every_change_after_it_was_made() {
         assert_eq!(heard(), Some(Change::Void(first.generation)));
         let second = bench.granted("a", 2, 0);
         bench.fail(&second, FailureClass::UnknownOutcome, None);
-        assert_eq!(heard(), Some(Change::Doubted(second.generation)));
+        assert!(matches!(heard(), Some(Change::Doubted(generation)) if generation >= second.generation));
         assert_eq!(heard(), Some(Change::Failed(FailureClass::UnknownOutcome)));
         assert_eq!(listener.wait(Duration::from_millis(1)).unwrap(), None);
     }

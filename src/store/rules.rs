@@ -126,7 +126,8 @@ impl Ledger {
         egress.spent = Some(Span { ends_at: arrival, length: micros(ahead) });
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
-        let generation = now.max(self.meta.granted.max(self.meta.void).max(stored).max(claim.newer_than) + 1);
+        let Meta { granted, void, doubt, .. } = self.meta;
+        let generation = now.max(granted.max(void).max(doubt).max(stored).max(claim.newer_than) + 1);
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
         self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });
@@ -157,7 +158,7 @@ impl Ledger {
         // Nobody can have asked the issuer after the last grant, even if its lease is over.
         let last = leads || (self.updater.is_none() && self.meta.granted == generation);
         if !last || stored == generation {
-            self.doubt_all(generation, changes);
+            self.doubt_all(now, generation, changes);
         }
         if self.meta.cooling.as_ref().is_none_or(|cooling| cooling.generation <= generation) {
             self.meta.cooling = None;
@@ -195,7 +196,7 @@ impl Ledger {
         egress.settle(now);
         let Failure { class, retry_after, .. } = *failure;
         if class == FailureClass::UnknownOutcome {
-            self.doubt_all(lease.generation, changes);
+            self.doubt_all(now, lease.generation, changes);
         }
         let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
         let fails = self.meta.fails + 1;
@@ -329,10 +330,11 @@ impl Ledger {
         Some(Cooling { retry_after: span.left(now), class })
     }
 
-    /// Nobody knows in which order the issuer granted what has been granted so far.
-    fn doubt_all(&mut self, generation: u64, changes: &mut Vec<Change>) {
+    /// Nobody knows in which order the issuer granted what has been granted so far, be it known here or lost. A generation is a
+    /// time, so none of them is above the present.
+    fn doubt_all(&mut self, now: u64, generation: u64, changes: &mut Vec<Change>) {
         self.meta.granted = self.meta.granted.max(generation);
-        self.meta.doubt = self.meta.doubt.max(self.meta.granted);
+        self.meta.doubt = self.meta.doubt.max(self.meta.granted).max(now);
         changes.push(Change::Doubted(self.meta.doubt));
     }
 }

@@ -17,6 +17,8 @@ pub struct Fleet {
     pub left: Left,
     /// Whether leases may end, replies be lost, the issuer fail.
     pub faults: bool,
+    /// Whether processes look at the store at any time, for an event, true or forged, or to keep fresh, and offer back what it lost.
+    pub keeps: bool,
     /// Whether the fleet may be closed at any step, after which nobody asks any more.
     pub closes: bool,
 }
@@ -56,6 +58,8 @@ pub enum Action {
     AbandonedIssue(usize),
     AbandonedCommit(usize),
     AbandonedFail(usize),
+    Look(usize),
+    Offer(usize),
     LeaseEnds,
     TokenDue,
     TokenEnds,
@@ -134,6 +138,14 @@ impl Model for Fleet {
                 Some((_, 0)) => actions.extend([Action::AbandonedIssue(at), Action::AbandonedFail(at)]),
                 Some(_) => actions.extend([Action::AbandonedCommit(at), Action::AbandonedFail(at)]),
                 None => {}
+            }
+            if self.keeps && process.phase == Phase::Idle {
+                actions.push(Action::Look(at));
+                let lost = state.stored().is_none_or(|(generation, _)| generation < process.held.generation);
+                let follows = process.follows || (self.rules == Rules::BlindOffers && process.held.generation > 0);
+                if lost && follows && process.held.generation > state.due && !process.held.doubted {
+                    actions.push(Action::Offer(at));
+                }
             }
             if state.left.crashes > 0 {
                 actions.push(Action::Crash(at));

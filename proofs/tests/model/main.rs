@@ -16,7 +16,7 @@ use std::time::Instant;
 use variants::Rules;
 
 fn fleet(processes: usize, burst: u32, left: Left) -> Fleet {
-    Fleet { rules: Rules::Real, processes, revokes: true, burst, left, faults: true, closes: false }
+    Fleet { rules: Rules::Real, processes, revokes: true, burst, left, faults: true, keeps: false, closes: false }
 }
 
 /// Explores everything and asserts that every promise holds and everything that must be reached is.
@@ -49,6 +49,31 @@ const NONE: Left = Left { requests: 0, crashes: 0, late: 0, losses: 0, failovers
 fn a_healthy_redis_sees_one_flight_at_a_time_and_one_fetch_a_life() {
     let healthy = Fleet { faults: false, ..fleet(3, 4, Left { requests: 7, ..NONE }) };
     holds("no faults", healthy);
+}
+
+#[test]
+fn forged_events_bring_no_fetch_and_no_doubt() {
+    holds("forged events", Fleet { faults: false, keeps: true, ..fleet(2, 4, Left { requests: 5, ..NONE }) });
+}
+
+#[test]
+fn who_trusts_events_fetches_for_forged_ones() {
+    let trusting = Fleet { faults: false, keeps: true, ..fleet(2, 4, Left { requests: 3, ..NONE }) };
+    breaks("trusted events", Fleet { rules: Rules::TrustedEvents, ..trusting }, ONE_FETCH);
+}
+
+#[test]
+fn what_a_redis_lost_is_offered_back_by_those_who_followed_every_change() {
+    let keeping = fleet(2, 2, Left { requests: 3, crashes: 1, losses: 1, ..NONE });
+    holds("offers after a loss", Fleet { keeps: true, ..keeping });
+    let failing = fleet(2, 2, Left { requests: 3, crashes: 1, failovers: 1, ..NONE });
+    holds("offers after a failover", Fleet { keeps: true, ..failing });
+}
+
+#[test]
+fn offers_of_those_who_have_not_followed_leave_the_fleet_on_a_dead_token() {
+    let keeping = Fleet { keeps: true, ..fleet(2, 3, Left { requests: 4, losses: 1, ..NONE }) };
+    breaks("blind offers", Fleet { rules: Rules::BlindOffers, ..keeping }, SOUND);
 }
 
 #[test]

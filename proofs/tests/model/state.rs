@@ -2,17 +2,19 @@
 
 use crate::fleet::Fleet;
 use crate::verbs::owner;
+use std::time::Duration;
 use token_manager::FailureClass;
-use token_manager::internals::rules::Ledger;
+use token_manager::internals::rules::{Egress, Ledger, Span};
 
 /// Far enough for nothing to end by itself: in the model, time ends things in steps of their own.
 pub const FAR: u64 = 1 << 40;
 
+const LONG: Span = Span { ends_at: FAR, length: Duration::from_micros(FAR) };
+
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Redis {
     pub ledger: Ledger,
-    /// The budget's theoretical arrival time.
-    pub arrival: u64,
+    pub egress: Egress,
     /// How many grants this Redis remembers to have charged.
     pub charged: u8,
 }
@@ -64,6 +66,9 @@ pub struct Process {
     /// The highest generation it has had, and the highest it has rejected.
     pub seen: u64,
     pub void: u64,
+    /// Whether it keeps fresh and knows of every change: the store held its very token when it last changed, if the store
+    /// holds one at all.
+    pub follows: bool,
     /// A source that overran its limit: its generation, and what the issuer has issued to it, 0 for nothing yet.
     pub abandoned: Option<(u64, u8)>,
 }
@@ -178,6 +183,12 @@ impl State {
     /// Takes one state for all that differ in nothing a rule can tell: the ends of what ends by a step, the attempts of
     /// flights that have ended, the names of the processes.
     pub fn settle(&mut self) {
+        let (stored, meta) = (self.stored(), &self.redis.ledger.meta);
+        for process in &mut self.processes {
+            let held = process.held.generation;
+            let news = stored.is_some_and(|(generation, _)| generation != held);
+            process.follows &= !news && held > meta.doubt.max(meta.void);
+        }
         for ledger in
             [Some(&mut self.redis), self.replica.as_mut()].into_iter().flatten().map(|redis| &mut redis.ledger)
         {
@@ -185,10 +196,10 @@ impl State {
                 token.expires_at = FAR;
             }
             if let Some(updater) = &mut ledger.updater {
-                updater.expires_at = FAR;
+                updater.span = LONG;
             }
             if let Some(cooling) = &mut ledger.meta.cooling {
-                *cooling = (FAR, FailureClass::Unavailable);
+                (cooling.span, cooling.class) = (LONG, FailureClass::Unavailable);
             }
             ledger.meta.fails = 0;
         }

@@ -94,6 +94,8 @@ impl Fleet {
                     self.fail(state, at, generation, true);
                 }
             }
+            Action::Look(at) => self.hear(state, at),
+            Action::Offer(at) => self.offer(state, state.processes[at].held),
             Action::LeaseEnds => drop(state.redis.ledger.updater.take()?),
             Action::TokenDue => {
                 state.due = state.stored()?.0;
@@ -176,6 +178,29 @@ impl Fleet {
                 state.processes[at].phase = Phase::Waiting { newer_than, told };
             }
         }
+    }
+
+    fn hear(&self, state: &mut State, at: usize) {
+        let process = &mut state.processes[at];
+        let held = process.held.generation;
+        let newer_than = decide::newer_than((held > 0).then_some(held), process.seen, process.void);
+        if self.rules == Rules::TrustedEvents {
+            process.phase = Phase::Asking { newer_than, again: false };
+            return;
+        }
+        let (void, doubt) = (state.redis.ledger.meta.void, state.redis.ledger.meta.doubt);
+        process.void = process.void.max(void);
+        if held <= void {
+            process.held = Held::default();
+        }
+        process.held.doubted |= held > 0 && held <= doubt;
+        if let Some(stored) = self.look(state, newer_than) {
+            let issue = issue(stored.value.reveal());
+            adopt(state, at, Held { generation: stored.generation, issue, doubted: stored.doubted });
+        }
+        let held = state.processes[at].held;
+        let confirmed = state.stored() == Some((held.generation, held.issue));
+        state.processes[at].follows = confirmed && !held.doubted;
     }
 
     fn give_up(&self, state: &mut State, at: usize) {

@@ -18,6 +18,10 @@ pub enum Rules {
     CountedGeneration,
     /// A source that was abandoned and then fails tells nobody.
     SilentAbandoned,
+    /// Whoever hears of a newer token claims it, with the right to fetch.
+    TrustedEvents,
+    /// A token is offered back by whoever holds it, also by one that has not followed every change.
+    BlindOffers,
     /// Waiters wait for events alone, and every event is lost.
     EventsAlone,
 }

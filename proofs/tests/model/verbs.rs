@@ -1,12 +1,12 @@
 //! What Redis executes, whoever hears of it: the library's own `Ledger`, and the ghost's notes of what must never happen.
 
 use crate::fleet::Fleet;
-use crate::state::{FAR, Flaw, State};
+use crate::state::{FAR, Flaw, Held, Redis, State};
 use crate::variants::Rules;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use token_manager::internals::rules::Ledger;
-use token_manager::{Budget, Claim, Claimed, Committed, FailureClass, Grant, Lease, Secret};
+use token_manager::{Budget, Claim, Claimed, Committed, Failure, FailureClass, Grant, Lease, Secret, Stored};
 
 const LONG: Duration = Duration::from_micros(FAR);
 
@@ -22,10 +22,10 @@ impl Fleet {
             budget: Some(Budget::per_minute(60).burst(self.burst)),
             egress: "",
         };
-        let before = state.redis.arrival;
-        let claimed = state.redis.ledger.claim(now, &claim, &mut state.redis.arrival);
+        let before = state.redis.egress.spent;
+        let claimed = state.redis.ledger.claim(now, &claim, &mut state.redis.egress);
         match &claimed {
-            Claimed::Granted { generation, .. } if state.redis.arrival != before => {
+            Claimed::Granted { generation, .. } if state.redis.egress.spent != before => {
                 state.now = now;
                 state.redis.charged += 1;
                 if *generation <= state.ghost.granted {
@@ -56,7 +56,29 @@ impl Fleet {
     pub fn fail(&self, state: &mut State, at: usize, generation: u64, unknown: bool) {
         let class = if unknown { FailureClass::UnknownOutcome } else { FailureClass::Unavailable };
         let lease = lease(&state.redis.ledger, at, generation);
-        state.redis.ledger.fail(state.now, &lease, class, Some(LONG), &mut Vec::new());
+        let failure = Failure { class, retry_after: Some(LONG), egress: "" };
+        let Redis { ledger, egress, .. } = &mut state.redis;
+        ledger.fail(state.now, &lease, &failure, egress, &mut Vec::new());
+    }
+
+    /// What a process asks that has heard an event, true or forged, or that keeps fresh: without the right to fetch.
+    pub fn look(&self, state: &mut State, newer_than: u64) -> Option<Stored> {
+        let claim = Claim { owner: "", attempt: 1, newer_than, lease: LONG, budget: None, egress: "" };
+        let Redis { ledger, egress, .. } = &mut state.redis;
+        match ledger.claim(state.now, &claim, egress) {
+            Claimed::Token(stored) => Some(stored),
+            _ => None,
+        }
+    }
+
+    pub fn offer(&self, state: &mut State, held: Held) {
+        let token =
+            Stored { generation: held.generation, value: secret(held.issue), left: LONG, life: LONG, doubted: false };
+        let before = state.stored();
+        state.redis.ledger.offer(state.now, &token, &mut Vec::new());
+        if state.stored() < before {
+            state.ghost.flaw = Some(Flaw::OlderReplacedNewer);
+        }
     }
 }
 

@@ -22,7 +22,7 @@ end
 local last = leads or (not updater and granted == gen)
 if not last or stored == gen then -- nobody knows in which order the issuer granted what has been granted so far
   granted = math.max(granted, gen)
-  doubt = math.max(doubt, granted)
+  doubt = math.max(doubt, granted, now)
   redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubt', int(doubt))
   redis.pcall('PUBLISH', ARGV[1], 'doubted ' .. int(doubt))
 end

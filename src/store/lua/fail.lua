@@ -7,7 +7,7 @@ local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 
 
 if class == 'unknown_outcome' then
   local granted = math.max(tonumber(meta[1] or 0), tonumber(ARGV[4]))
-  local doubt = math.max(tonumber(meta[3] or 0), granted)
+  local doubt = math.max(tonumber(meta[3] or 0), granted, now)
   redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubt', int(doubt))
   redis.call('PEXPIRE', KEYS[3], 2592000000)
   redis.pcall('PUBLISH', ARGV[1], 'doubted ' .. int(doubt))
