@@ -120,7 +120,8 @@ impl Core {
         let (mut refresh_at, expires_at) = decide::times(window, asked_at, left, life, doubted, fraction);
         if !doubted && self.slot.has_had(&value, generation) {
             refresh_at = decide::refresh_of_same(asked_at, refresh_at, expires_at);
-            log::debug!(target: "token_manager", "{}: generation {generation} has the secret of the last one", self.settings.name);
+            let name = &self.settings.name;
+            log::debug!(target: "token_manager", "{name}: generation {generation} has the secret of the last one");
         }
         let token = Token::new(value, generation, refresh_at, expires_at);
         if self.slot.adopt(token) {
