@@ -4,7 +4,7 @@ use crate::core::Settings;
 use crate::error::Error;
 use crate::event::{Event, Observer};
 use crate::manager::TokenManager;
-use crate::policy::{Budget, Flights, Policy};
+use crate::policy::{Budget, Flights, Policy, Portion};
 use crate::source::TokenSource;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{Store, TokenName};
@@ -112,6 +112,24 @@ impl Builder {
     /// Limits the wait of [`get`](TokenManager::get). Defaults to 15 seconds.
     pub fn deadline(mut self, deadline: Duration) -> Builder {
         self.policy.deadline = deadline;
+        self
+    }
+
+    /// Sets how long before the end of a token's life it is refreshed at the latest: a [`Duration`], or a share of the
+    /// life ([`Portion::Share`]). Each process refreshes at a point of its own between 1.5 times that and that before the
+    /// end. Should be longer than the issuer takes, and the same in every process. A quarter of the life at most: a larger
+    /// share is refused, a longer span cut. Defaults to a share of 0.2, so a token is refreshed after 70 to 80 % of its life.
+    pub fn refresh_before(mut self, portion: impl Into<Portion>) -> Builder {
+        self.policy.window.refresh_before = portion.into();
+        self
+    }
+
+    /// Sets the part at the end of a token's life in which it is not used any more, for requests on their way and clocks
+    /// that differ: a [`Duration`], or a share of the life. Should be the same in every process. Half of
+    /// [`refresh_before`](Builder::refresh_before) at most: more is refused where both are shares or both are spans, and cut
+    /// where the token's life has to tell. Defaults to 5 % of the life, 5 seconds at most.
+    pub fn margin(mut self, portion: impl Into<Portion>) -> Builder {
+        self.policy.window.margin = Some(portion.into());
         self
     }
 

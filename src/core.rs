@@ -116,7 +116,13 @@ impl Core {
     /// Takes a token into use, of which so much was left at `asked_at`, unless this process has had or rejected a newer one.
     pub fn adopt(&self, stored: Stored, asked_at: Moment) {
         let Stored { generation, value, left, life, doubted } = stored;
-        let (refresh_at, expires_at) = decide::times(asked_at, left, life, doubted, self.fraction(generation));
+        let (window, fraction) = (&self.settings.policy.window, self.fraction(generation));
+        let (mut refresh_at, expires_at) = decide::times(window, asked_at, left, life, doubted, fraction);
+        if !doubted && self.slot.has_had(&value, generation) {
+            refresh_at = decide::refresh_of_same(asked_at, refresh_at, expires_at);
+            let name = &self.settings.name;
+            log::debug!(target: "token_manager", "{name}: generation {generation} has the secret of the last one");
+        }
         let token = Token::new(value, generation, refresh_at, expires_at);
         if self.slot.adopt(token) {
             Counters::count(&self.counters.adopted);

@@ -2,7 +2,9 @@
 
 use crate::clock::Moment;
 use crate::error::ErrorKind;
-use crate::policy::{AFTER_LEASE, FAILURE_MEMORY, POLL, SAFETY_POLL, STORE_CHECK, STORE_PAUSE};
+use crate::policy::{
+    AFTER_LEASE, FAILURE_MEMORY, MARGIN, POLL, SAFETY_POLL, SAME_SECRET_PAUSE, STORE_CHECK, STORE_PAUSE, Window,
+};
 use crate::store::{Claimed, Cooling, Stored};
 use crate::token::Secret;
 use std::time::Duration;
@@ -40,9 +42,19 @@ pub fn newer_than(usable: Option<u64>, seen: u64, void: u64) -> u64 {
     usable.unwrap_or(seen.saturating_sub(1)).max(void)
 }
 
-/// Returns the part at the end of a token's life in which it is not used: 5 %, 5 seconds at most.
-pub fn margin(life: Duration) -> Duration {
-    (life / 20).min(Duration::from_secs(5))
+/// Returns how long before the end of its life a token is refreshed at the latest: a quarter of the life at most, so that
+/// an eighth of it is left for use even if the fetch took half and the refresh comes early.
+pub fn lead(window: &Window, life: Duration) -> Duration {
+    window.refresh_before.of(life).min(life / 4)
+}
+
+/// Returns the part at the end of a token's life in which it is not used: half of the lead at most.
+pub fn margin(window: &Window, life: Duration) -> Duration {
+    let wanted = match window.margin {
+        Some(margin) => margin.of(life),
+        None => life.mul_f64(MARGIN.0).min(MARGIN.1),
+    };
+    wanted.min(lead(window, life) / 2)
 }
 
 /// How long a fetched token may be used from its receipt.
@@ -55,18 +67,32 @@ pub struct Usable {
 
 /// Counts the life from the moment before the request was sent, as RFC 9111 §4.2.3 counts age; from the receipt if the
 /// fetch took more than half of the life, or such a token could never be used.
-pub fn usable(life: Duration, took: Duration) -> Usable {
+pub fn usable(window: &Window, life: Duration, took: Duration) -> Usable {
     let slow = took > life / 2;
     let spent = if slow { Duration::ZERO } else { took };
-    Usable { left: life.saturating_sub(margin(life)).saturating_sub(spent), slow }
+    Usable { left: life.saturating_sub(margin(window, life)).saturating_sub(spent), slow }
 }
 
-/// Returns when to refresh and when to stop using a token of which `left` was left at `asked_at`. The refresh comes at
-/// 80 % of the life, less up to 10 % by `fraction`; at once if the token is doubted.
-pub fn times(asked_at: Moment, left: Duration, life: Duration, doubted: bool, fraction: f64) -> (Moment, Moment) {
-    let reserve = life.mul_f64(0.2 + 0.1 * fraction);
-    let refresh_in = if doubted { Duration::ZERO } else { (left + margin(life)).saturating_sub(reserve).min(left) };
+/// Returns when to refresh and when to stop using a token of which `left` was left at `asked_at`. The refresh comes the
+/// lead before the end of the life, or up to half of that earlier by `fraction`; at once if the token is doubted.
+pub fn times(
+    window: &Window,
+    asked_at: Moment,
+    left: Duration,
+    life: Duration,
+    doubted: bool,
+    fraction: f64,
+) -> (Moment, Moment) {
+    let reserve = lead(window, life).mul_f64(1.0 + 0.5 * fraction);
+    let refresh_in = if doubted { Duration::ZERO } else { (left + margin(window, life)).saturating_sub(reserve) };
     (asked_at.after(refresh_in), asked_at.after(left))
+}
+
+/// Returns when to refresh a token whose secret the process has had under an earlier generation. Its issuer gives the
+/// same one until shortly before its end: asked again and again, it would answer with ever shorter lives.
+pub fn refresh_of_same(asked_at: Moment, refresh_at: Moment, expires_at: Moment) -> Moment {
+    let soonest = asked_at.after(SAME_SECRET_PAUSE.min(asked_at.until(expires_at)));
+    if refresh_at.reached(soonest) { refresh_at } else { soonest }
 }
 
 /// What a flight does next.

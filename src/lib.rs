@@ -58,7 +58,7 @@ pub use error::{Error, ErrorKind, FailureClass};
 pub use event::Event;
 pub use fresh::FreshGuard;
 pub use manager::{Stats, TokenManager, Verdict};
-pub use policy::{Budget, Flights};
+pub use policy::{Budget, Flights, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use store::memory::MemoryStore;
 pub use store::redis::{RedisOptions, RedisStore};

@@ -36,6 +36,14 @@ pub const MOST_ABANDONED: usize = 2;
 pub const ON_THE_WAY: Duration = Duration::from_millis(100);
 /// What an inline flight's lease has beyond the fetch limit.
 pub const INLINE_GRACE: Duration = Duration::from_secs(2);
+/// How soon after the issuer gave the same token once more it is asked again, unless that token ends before.
+pub const SAME_SECRET_PAUSE: Duration = Duration::from_secs(1);
+/// The largest shares of a token's life: of `refresh_before`, and of the margin.
+pub const LARGEST_SHARES: (f64, f64) = (0.25, 0.125);
+/// The smallest share of a token's life.
+pub const SMALLEST_SHARE: f64 = 0.0001;
+/// The margin unless it is set: a share of the life, and no more than the span.
+pub const MARGIN: (f64, Duration) = (0.05, Duration::from_secs(5));
 
 /// How often the fleet may ask the issuer: so many requests a minute, and so many at once after a pause. Kept by the
 /// Generic Cell Rate Algorithm (ITU-T I.371), so any span of t minutes sees at most `burst + t × per_minute` fetches.
@@ -73,6 +81,80 @@ impl Default for Budget {
     }
 }
 
+/// A part of a token's life, counted from its end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Portion {
+    /// A share of the life: 0.1 is a tenth.
+    Share(f64),
+    /// So long, whatever the life.
+    Span(Duration),
+}
+
+impl Portion {
+    /// Returns how long this is in a life of this length.
+    pub(crate) fn of(self, life: Duration) -> Duration {
+        match self {
+            Portion::Share(share) => life.mul_f64(share),
+            Portion::Span(span) => span,
+        }
+    }
+
+    fn check(self, setting: &str, largest_share: f64) -> Result<(), String> {
+        match self {
+            Portion::Share(share) if !(SMALLEST_SHARE..=largest_share).contains(&share) => {
+                Err(format!("{setting} is {self:?}; a share must be between {SMALLEST_SHARE} and {largest_share}"))
+            }
+            Portion::Span(span) if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&span) => {
+                Err(format!("{setting} is {self:?}; a span must be between 1 ms and 10 years"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl From<Duration> for Portion {
+    fn from(span: Duration) -> Portion {
+        Portion::Span(span)
+    }
+}
+
+/// The end of a token's life: when it is refreshed, and when it is not used any more.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    pub refresh_before: Portion,
+    /// [`MARGIN`] unless it is set.
+    pub margin: Option<Portion>,
+}
+
+impl Default for Window {
+    fn default() -> Window {
+        Window { refresh_before: Portion::Share(0.2), margin: None }
+    }
+}
+
+impl Window {
+    fn check(&self) -> Result<(), String> {
+        let Window { refresh_before, margin } = *self;
+        refresh_before.check("refresh_before", LARGEST_SHARES.0)?;
+        let Some(margin) = margin else { return Ok(()) };
+        margin.check("margin", LARGEST_SHARES.1)?;
+        let too_large = match (margin, refresh_before) {
+            (Portion::Share(margin), Portion::Share(refresh)) => 2.0 * margin > refresh,
+            (Portion::Span(margin), Portion::Span(refresh)) => 2 * margin > refresh,
+            // The token's life tells, and the margin is cut then.
+            _ => false,
+        };
+        if too_large {
+            return Err(format!(
+                "margin is {margin:?} and refresh_before is {refresh_before:?}; the margin must be half of refresh_before \
+                 at most, or too little time is left for the refresh"
+            ));
+        }
+        Ok(())
+    }
+}
+
 /// On which thread a flight runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -96,6 +178,7 @@ pub struct Policy {
     pub deadline: Duration,
     pub budget: Budget,
     pub flights: Flights,
+    pub window: Window,
 }
 
 impl Default for Policy {
@@ -106,6 +189,7 @@ impl Default for Policy {
             deadline: Duration::from_secs(15),
             budget: Budget::default(),
             flights: Flights::OwnThread,
+            window: Window::default(),
         }
     }
 }
@@ -140,6 +224,7 @@ impl Policy {
                 return Err(format!("{setting} is {count}; it must be between 1 and 60,000"));
             }
         }
+        self.window.check()?;
         match (self.flights, self.lease) {
             (Flights::OwnThread, _) if self.renewed_lease() < 3 * store_timeout => Err(format!(
                 "lease is {:?} and the store's timeout is {store_timeout:?}; the lease must be at least three times the \

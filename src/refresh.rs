@@ -180,7 +180,7 @@ pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought
     let generation = lease.generation;
     let (now, lifetime) = (Moment::now(), fetched.lifetime);
     let took = now.since(asked_at);
-    let Usable { left, slow } = decide::usable(lifetime, took);
+    let Usable { left, slow } = decide::usable(&core.settings.policy.window, lifetime, took);
     core.emit(Event::Fetched { generation, took, lifetime });
     if slow {
         core.emit(Event::Slow { generation, took, lifetime });

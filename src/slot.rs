@@ -4,7 +4,7 @@
 use crate::clock::Moment;
 use crate::decide::{self, AtHand};
 use crate::sync::{AtomicU64, Ordering, RwLock, thread_local};
-use crate::token::Token;
+use crate::token::{Secret, Token};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
@@ -156,6 +156,12 @@ impl Slot {
         let held = self.held.read();
         let usable = held.token.as_ref().filter(|token| !Moment::now().reached(token.expires_at()));
         decide::newer_than(usable.map(Token::generation), held.seen, held.void)
+    }
+
+    /// Returns whether this is the secret of the token at hand, which has an earlier generation.
+    pub fn has_had(&self, secret: &Secret, generation: u64) -> bool {
+        let held = self.held.read();
+        held.token.as_ref().is_some_and(|token| token.generation() < generation && token.secret() == secret.reveal())
     }
 
     /// Returns the highest generation that this process has had.

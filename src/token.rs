@@ -58,8 +58,9 @@ impl Token {
         self.0.generation
     }
 
-    /// Returns how long the token may still be used, zero when it has expired. A safety margin (5 % of the token's
-    /// life, 5 seconds at most) is already taken off.
+    /// Returns how long the token may still be used, zero when it has expired. The safety margin
+    /// ([`Builder::margin`](crate::Builder::margin), by default 5 % of the token's life, 5 seconds at most) is already
+    /// taken off.
     pub fn expires_in(&self) -> Duration {
         Moment::now().until(self.0.expires_at)
     }

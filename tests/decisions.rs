@@ -3,13 +3,18 @@
 use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, AtHand, Step, Usable};
-use token_manager::{Claimed, Cooling, ErrorKind, FailureClass, Secret, Stored};
+use token_manager::internals::policy::Window;
+use token_manager::{Claimed, Cooling, ErrorKind, FailureClass, Portion, Secret, Stored};
+
+use Portion::{Share, Span};
 
 const S: Duration = Duration::from_secs(1);
 
 fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
+
+const DEFAULT: Window = Window { refresh_before: Share(0.2), margin: None };
 
 fn at(mono: u64, wall: u64) -> Moment {
     Moment { mono, wall }
@@ -56,7 +61,106 @@ fn a_claim_asks_for_what_is_newer_than_the_token_in_use_or_rejected() {
 #[test]
 fn the_margin_is_a_twentieth_of_the_life_and_five_seconds_at_most() {
     for (life, margin) in [(S, ms(50)), (5 * S, ms(250)), (100 * S, 5 * S), (7200 * S, 5 * S)] {
-        assert_eq!(decide::margin(life), margin);
+        assert_eq!(decide::margin(&Window::default(), life), margin);
+    }
+}
+
+#[test]
+fn a_window_is_a_share_of_the_life_or_a_span_that_is_cut_where_the_life_is_short() {
+    let window = |refresh_before, margin| Window { refresh_before, margin };
+    let rows = [
+        // window, life, lead, margin
+        (DEFAULT, 100 * S, 20 * S, 5 * S),
+        (DEFAULT, 7200 * S, 1440 * S, 5 * S),
+        (window(Share(0.04), Some(Share(0.01))), 10 * S, ms(400), ms(100)),
+        (window(Share(0.04), None), 10 * S, ms(400), ms(200)), // half of the lead, not 5 % of the life
+        (window(Span(300 * S), None), 3600 * S, 300 * S, 5 * S),
+        (window(Span(300 * S), None), 600 * S, 150 * S, 5 * S), // a quarter of the life
+        (window(Span(300 * S), Some(Span(60 * S))), 3600 * S, 300 * S, 60 * S),
+        (window(Span(300 * S), Some(Span(60 * S))), 200 * S, 50 * S, 25 * S),
+        (window(Span(4 * S), Some(Share(0.05))), 7200 * S, 4 * S, 2 * S),
+        (window(Share(0.1), Some(Span(30 * S))), 100 * S, 10 * S, 5 * S),
+        (window(Span(S), Some(Span(ms(1)))), ms(1), ms(1) / 4, ms(1) / 8),
+    ];
+    for (window, life, lead, margin) in rows {
+        assert_eq!(
+            (decide::lead(&window, life), decide::margin(&window, life)),
+            (lead, margin),
+            "{window:?}, {life:?}"
+        );
+    }
+}
+
+/// Windows that `build` accepts: at both ends of what it does, and between.
+fn windows() -> Vec<Window> {
+    const YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
+    let refreshes = [0.0001, 0.001, 0.04, 0.2, 0.25].map(Share).into_iter().chain([ms(1), S, 300 * S, YEARS].map(Span));
+    let margins = [0.0001, 0.01, 0.05, 0.125].map(Share).into_iter().chain([ms(1), 5 * S, YEARS].map(Span));
+    let margins: Vec<_> = margins.map(Some).chain([None]).collect();
+    refreshes.flat_map(|refresh_before| margins.iter().map(move |&margin| Window { refresh_before, margin })).collect()
+}
+
+/// From 1 ms to 10 years.
+fn lives() -> impl Iterator<Item = Duration> {
+    let ten_years = 10 * 365 * 86_400 * 1_000;
+    std::iter::successors(Some(1), |millis| Some(millis * 3 + 1))
+        .take_while(move |millis| *millis < ten_years)
+        .chain([ten_years])
+        .map(ms)
+}
+
+#[test]
+fn no_window_makes_a_fetched_token_due_at_once_or_never() {
+    let now = at(1_000, 5_000);
+    for (window, life) in windows().into_iter().flat_map(|window| lives().map(move |life| (window, life))) {
+        for took in [Duration::ZERO, life / 10, life / 2, life / 2 + ms(1), 3 * life] {
+            let Usable { left, slow } = decide::usable(&window, life, took);
+            let ends_in = if slow { life } else { life - took };
+            for fraction in [0.0, 0.5, 1.0] {
+                let case = format!("{window:?}, life {life:?}, took {took:?}, fraction {fraction}");
+                let (refresh_at, expires_at) = decide::times(&window, now, left, life, false, fraction);
+                assert!(now.until(refresh_at) >= left / 4, "{case}: due too soon");
+                assert!(now.until(refresh_at) < now.until(expires_at), "{case}: never due");
+                assert!(now.until(expires_at) < ends_in, "{case}: used to its very end");
+                let before = ends_in - now.until(refresh_at);
+                let (least, most) = (decide::lead(&window, life), decide::lead(&window, life).mul_f64(1.5));
+                let nearly = Duration::from_nanos(2);
+                assert!(before + nearly >= least && before <= most + nearly, "{case}: refreshed {before:?} before");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_that_the_store_had_is_due_before_it_expires_whatever_is_left_of_it() {
+    let now = at(1_000, 5_000);
+    for (window, life) in windows().into_iter().flat_map(|window| lives().map(move |life| (window, life))) {
+        let usable = decide::usable(&window, life, Duration::ZERO).left;
+        for left in [usable, usable / 2, usable / 10, usable / 1000, Duration::ZERO] {
+            for doubted in [false, true] {
+                let (refresh_at, expires_at) = decide::times(&window, now, left, life, doubted, 0.0);
+                assert_eq!(expires_at, now.after(left));
+                assert!(expires_at.reached(refresh_at), "{window:?}, {left:?} of {life:?}");
+                assert!(!doubted || now.reached(refresh_at));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_token_given_once_more_is_refreshed_after_a_second_or_at_its_end_and_no_sooner() {
+    let now = at(1_000, 5_000);
+    let rows = [
+        // refresh in and expires in by the life; refresh in
+        (75 * S, 95 * S, 75 * S),
+        (ms(1001), ms(1300), ms(1001)),
+        (ms(750), ms(1300), S),
+        (ms(75), ms(95), ms(95)),
+        (Duration::ZERO, Duration::ZERO, Duration::ZERO),
+    ];
+    for (refresh_in, expires_in, again_in) in rows {
+        let again = decide::refresh_of_same(now, now.after(refresh_in), now.after(expires_in));
+        assert_eq!(again, now.after(again_in), "{refresh_in:?}");
     }
 }
 
@@ -70,7 +174,7 @@ fn a_life_counts_from_the_request_unless_that_took_half_of_it() {
         (5 * S, 8 * S, ms(4750), true), // an issuer slower than the token's life
     ];
     for (life, took, left, slow) in rows {
-        assert_eq!(decide::usable(life, took), Usable { left, slow });
+        assert_eq!(decide::usable(&DEFAULT, life, took), Usable { left, slow });
     }
 }
 
@@ -87,7 +191,7 @@ fn a_refresh_comes_at_seventy_to_eighty_percent_of_the_life() {
         (ms(4750), 5 * S, false, 0.0, 4 * S, ms(4750)),
     ];
     for (left, life, doubted, fraction, refresh_in, expires_in) in rows {
-        let times = decide::times(now, left, life, doubted, fraction);
+        let times = decide::times(&DEFAULT, now, left, life, doubted, fraction);
         assert_eq!(times, (now.after(refresh_in), now.after(expires_in)), "{left:?} of {life:?}");
     }
 }

@@ -2,7 +2,9 @@
 
 use std::error::Error as _;
 use std::time::Duration;
-use token_manager::{Attempt, Budget, Builder, ErrorKind, Fetched, Flights, MemoryStore, RedisStore, TokenManager};
+use token_manager::{
+    Attempt, Budget, Builder, ErrorKind, Fetched, Flights, MemoryStore, Portion, RedisStore, TokenManager,
+};
 
 fn builder(name: &str) -> Builder {
     let source = |_: &Attempt| Ok(Fetched::new("token", Duration::from_secs(60)));
@@ -51,6 +53,59 @@ fn zero_and_absurd_durations_are_refused() {
         refused(builder("t").lease(bad), &["lease"]);
         let error = RedisStore::options("redis://127.0.0.1:1/").io_timeout(bad).open().err().unwrap();
         assert!(error.to_string().contains("io_timeout"), "{error}");
+    }
+}
+
+#[test]
+fn shares_of_a_life_that_make_no_sense_are_refused() {
+    for bad in [f64::NAN, f64::NEG_INFINITY, -0.1, 0.0, 0.00009, 0.2501, 1.0, f64::INFINITY] {
+        let words = ["refresh_before", &format!("{bad:?}"), "0.0001", "0.25"];
+        refused(builder("t").refresh_before(Portion::Share(bad)), &words);
+        let words = ["margin", &format!("{bad:?}"), "0.0001", "0.125"];
+        refused(builder("t").margin(Portion::Share(bad)), &words);
+    }
+    builder("t").refresh_before(Portion::Share(0.25)).margin(Portion::Share(0.125)).build().unwrap();
+    builder("t").refresh_before(Portion::Share(0.0002)).margin(Portion::Share(0.0001)).build().unwrap();
+}
+
+#[test]
+fn spans_of_a_life_that_make_no_sense_are_refused() {
+    let ten_years = Duration::from_secs(10 * 365 * 86_400);
+    for bad in [Duration::ZERO, Duration::from_micros(999), ten_years + Duration::from_nanos(1), Duration::MAX] {
+        let words = [&format!("{bad:?}"), "1 ms", "10 years"];
+        refused(builder("t").refresh_before(bad), &[&words[..], &["refresh_before"]].concat());
+        refused(builder("t").margin(bad), &[&words[..], &["margin"]].concat());
+    }
+    builder("t").refresh_before(ten_years).margin(Duration::from_millis(1)).build().unwrap();
+    builder("t").refresh_before(Duration::from_millis(1)).build().unwrap();
+}
+
+#[test]
+fn a_margin_above_half_of_the_refresh_window_is_refused_where_that_can_be_told() {
+    let (seconds, share) = (Duration::from_secs, Portion::Share);
+    let both = |refresh: Portion, margin: Portion| builder("t").refresh_before(refresh).margin(margin);
+    refused(both(share(0.1), share(0.06)), &["margin", "Share(0.06)", "refresh_before", "Share(0.1)", "half"]);
+    refused(both(seconds(10).into(), seconds(6).into()), &["margin", "6s", "refresh_before", "10s", "half"]);
+    refused(builder("t").margin(share(0.11)), &["margin", "Share(0.11)", "refresh_before", "Share(0.2)"]);
+    both(share(0.1), share(0.05)).build().unwrap();
+    both(seconds(10).into(), seconds(5).into()).build().unwrap();
+    both(share(0.1), seconds(3600).into()).build().unwrap();
+    both(seconds(10).into(), share(0.125)).build().unwrap();
+}
+
+#[test]
+fn a_token_expires_by_the_margin_that_was_set() {
+    let minute = Duration::from_secs(60);
+    let rows = [
+        (builder("t"), 57),
+        (builder("t").margin(Portion::Share(0.1)), 54),
+        (builder("t").margin(Duration::from_secs(4)), 56),
+        (builder("t").refresh_before(Duration::from_secs(4)), 58), // half of it
+    ];
+    for (builder, seconds) in rows {
+        let left = builder.build().unwrap().get().unwrap().expires_in();
+        let (least, most) = (Duration::from_secs(seconds - 2), Duration::from_secs(seconds));
+        assert!(left <= most && left > least, "{left:?} of {minute:?}, not {most:?}");
     }
 }
 

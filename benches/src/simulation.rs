@@ -10,6 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 use token_manager::internals::decide::{self, AtHand, Step};
+use token_manager::internals::policy::Window;
 use token_manager::internals::rules::{Egress, Ledger};
 use token_manager::internals::{Moment, policy};
 use token_manager::{Budget, Change, Claim, Committed, Grant, Lease, Secret};
@@ -212,7 +213,14 @@ impl Fleet {
         match decide::after_claim(claimed, false) {
             Step::Adopt(stored) => {
                 let fraction = self.fraction(process, stored.generation);
-                let (due, gone) = decide::times(moment(asked_at), stored.left, stored.life, stored.doubted, fraction);
+                let (due, gone) = decide::times(
+                    &Window::default(),
+                    moment(asked_at),
+                    stored.left,
+                    stored.life,
+                    stored.doubted,
+                    fraction,
+                );
                 self.land(process, back, (stored.generation, due, gone));
             }
             Step::Fetch { generation, .. } => {
@@ -282,7 +290,7 @@ impl Fleet {
         let Process { lease, fetch_started, .. } = &mut self.processes[process];
         let (lease, started) = (lease.take().expect("the updater commits"), *fetch_started);
         let life = self.settings.life;
-        let usable = decide::usable(life, Duration::from_micros(self.now - started));
+        let usable = decide::usable(&Window::default(), life, Duration::from_micros(self.now - started));
         let grant = Grant {
             value: Secret::new("secret"),
             left: usable.left,
@@ -296,7 +304,7 @@ impl Fleet {
         assert_eq!(written, Committed::Written { doubted: false });
         assert_eq!(changes, [Change::Committed(lease.generation)]);
         let fraction = self.fraction(process, lease.generation);
-        let (due, gone) = decide::times(moment(self.now), usable.left, life, false, fraction);
+        let (due, gone) = decide::times(&Window::default(), moment(self.now), usable.left, life, false, fraction);
         self.land(process, back, (lease.generation, due, gone));
         for listener in std::mem::take(&mut self.listeners) {
             self.redis_free_at += micros(self.settings.event);

@@ -24,6 +24,8 @@ static void nulls(void) {
   CHECK(tkm_options_egress(NULL, "a") == TKM_NULL && tkm_options_budget(NULL, 1, 1) == TKM_NULL);
   CHECK(tkm_options_fetch_limit_ms(NULL, 1) == TKM_NULL && tkm_options_lease_ms(NULL, 1) == TKM_NULL);
   CHECK(tkm_options_deadline_ms(NULL, 1) == TKM_NULL && tkm_options_flights(NULL, 0) == TKM_NULL);
+  CHECK(tkm_options_refresh_before_ms(NULL, 1) == TKM_NULL && tkm_options_refresh_before_share(NULL, 0.1) == TKM_NULL);
+  CHECK(tkm_options_margin_ms(NULL, 1) == TKM_NULL && tkm_options_margin_share(NULL, 0.1) == TKM_NULL);
   CHECK(tkm_manager_new(NULL, &manager, &error) == TKM_NULL && manager == NULL && error != NULL);
   tkm_error_free(error);
   CHECK(tkm_manager_get(NULL, &token, NULL) == TKM_NULL && token == NULL);
@@ -68,6 +70,32 @@ static void destroyed_once(const char *redis, struct issuer *issuer) {
   CHECK(tkm_manager_free(manager_for("at-once", redis, issuer), 1000) == TKM_OK && issuer->destroyed == 7);
   issuer->destroyed = 0;
   printf("ok destroyed once\n");
+}
+
+/* Makes a manager whose window is refused, and frees all; the message names this setting. */
+static void window_refused(tkm_options *options, const char *setting) {
+  tkm_manager *manager = NULL;
+  tkm_error *error = NULL;
+  CHECK(tkm_manager_new(options, &manager, &error) == TKM_CONFIG && manager == NULL);
+  CHECK(strstr(tkm_error_message(error), setting) != NULL);
+  tkm_error_free(error);
+}
+
+static void windows(const char *redis, struct issuer *issuer) {
+  tkm_options *options = options_for("window", redis, issuer);
+  CHECK(tkm_options_refresh_before_share(options, 0.5) == TKM_OK);
+  window_refused(options, "refresh_before is Share(0.5)");
+  options = options_for("window", redis, issuer);
+  CHECK(tkm_options_refresh_before_ms(options, 0) == TKM_OK);
+  window_refused(options, "refresh_before is Span(0ns)");
+  options = options_for("window", redis, issuer);
+  CHECK(tkm_options_margin_share(options, 0.15) == TKM_OK);
+  window_refused(options, "margin is Share(0.15)");
+  options = options_for("window", redis, issuer);
+  CHECK(tkm_options_refresh_before_ms(options, 10000) == TKM_OK && tkm_options_margin_ms(options, 6000) == TKM_OK);
+  window_refused(options, "margin is Span(6s)");
+  issuer->destroyed = 0;
+  printf("ok windows\n");
 }
 
 static void silent(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
@@ -118,6 +146,7 @@ int main(int argc, char **argv) {
   }
   nulls();
   destroyed_once(argv[1], &issuer);
+  windows(argv[1], &issuer);
   no_reply();
   busy(argv[1], &issuer);
   return 0;

@@ -134,6 +134,15 @@ int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000
 int32_t tkm_options_lease_ms(tkm_options *options, uint64_t ms);        /* 3000; on the caller's thread fetch limit + 2000 */
 int32_t tkm_options_deadline_ms(tkm_options *options, uint64_t ms);     /* 15000 */
 int32_t tkm_options_flights(tkm_options *options, int32_t flights);     /* TKM_FLIGHTS_ON_OWN_THREAD */
+/* How long before the end of a token's life it is refreshed at the latest; each process does it at a point of its own between
+ * 1.5 times that and that before the end. As a share of the life, 0.0001 to 0.25, or a span, 1 ms to 10 years, which is cut to a
+ * quarter of the life; the last call counts. Should be longer than the issuer takes, and the same in every process. */
+int32_t tkm_options_refresh_before_share(tkm_options *options, double share); /* 0.2 */
+int32_t tkm_options_refresh_before_ms(tkm_options *options, uint64_t ms);
+/* The part at the end of a token's life in which it is not used any more: a share, 0.0001 to 0.125, or a span. Half of
+ * refresh_before at most: more is refused where both are shares or both are spans, else cut. */
+int32_t tkm_options_margin_share(tkm_options *options, double share);         /* 0.05, but 5000 ms at most */
+int32_t tkm_options_margin_ms(tkm_options *options, uint64_t ms);
 
 /* ---- Tokens ------------------------------------------------------------------------------------------------------------
  * You own every token you are given; free it with tkm_token_free, from any thread. It stays readable after it has expired and

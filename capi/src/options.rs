@@ -9,7 +9,7 @@ use std::mem::offset_of;
 use std::ptr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use token_manager::{Budget, Builder, Flights, MemoryStore, RedisStore, TokenManager};
+use token_manager::{Budget, Builder, Flights, MemoryStore, Portion, RedisStore, TokenManager};
 
 /// A store that several managers may share.
 pub enum TkmStore {
@@ -176,6 +176,23 @@ macro_rules! millis_setter {
 millis_setter!(tkm_options_fetch_limit_ms, fetch_limit);
 millis_setter!(tkm_options_lease_ms, lease);
 millis_setter!(tkm_options_deadline_ms, deadline);
+millis_setter!(tkm_options_refresh_before_ms, refresh_before);
+millis_setter!(tkm_options_margin_ms, margin);
+
+/// Defines a setter that takes a share of the token's life.
+macro_rules! share_setter {
+    ($function:ident, $setter:ident) => {
+        /// # Safety
+        /// `options` is a handle of this library that no other thread uses.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $function(options: *mut TkmOptions, share: f64) -> i32 {
+            // SAFETY: by the caller's promise.
+            unsafe { set(options, |builder| Ok(builder.$setter(Portion::Share(share)))) }
+        }
+    };
+}
+share_setter!(tkm_options_refresh_before_share, refresh_before);
+share_setter!(tkm_options_margin_share, margin);
 
 /// # Safety
 /// `options` is a handle of this library that no other thread uses.

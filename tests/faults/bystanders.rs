@@ -5,6 +5,7 @@ use crate::crew::Worker;
 use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, AtHand};
+use token_manager::internals::policy::Window;
 
 #[test]
 fn fork_after_use() {
@@ -121,8 +122,8 @@ const HOUR: u64 = 3_600_000_000_000;
 fn hour() -> (Moment, Moment, Moment) {
     let asked_at = Moment { mono: 10 * HOUR, wall: 500 * HOUR };
     let life = Duration::from_secs(3600);
-    let left = decide::usable(life, Duration::ZERO).left;
-    let (refresh_at, expires_at) = decide::times(asked_at, left, life, false, 0.5);
+    let left = decide::usable(&Window::default(), life, Duration::ZERO).left;
+    let (refresh_at, expires_at) = decide::times(&Window::default(), asked_at, left, life, false, 0.5);
     (asked_at, refresh_at, expires_at)
 }
 
@@ -134,7 +135,7 @@ fn wall_clock_steps_an_hour_forward() {
     // One round trip sets it right: the same generation is welcome again, so the store has an answer and nothing is fetched.
     assert_eq!(decide::newer_than(None, 7, 0), 6);
     let (refresh_at, expires_at) =
-        decide::times(stepped, Duration::from_secs(3_500), Duration::from_secs(3_600), false, 0.5);
+        decide::times(&Window::default(), stepped, Duration::from_secs(3_500), Duration::from_secs(3_600), false, 0.5);
     assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Fresh);
 }
 

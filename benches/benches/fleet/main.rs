@@ -1,7 +1,7 @@
 //! Eight processes of 25 threads on one real Redis: how soon all are served after a commit, beside a bare PUBLISH → GET
 //! and beside polling; what a due token costs a caller; and what each design costs Redis.
 
-use member::{LIFE, REQUESTS, THREADS};
+use member::{LATE_LIFE, LATE_REQUESTS, LIFE, REQUESTS, THREADS};
 use redis_server::RedisServer;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -127,6 +127,7 @@ fn main() {
             let mut fleet = Fleet::start();
             turnovers(&mut fleet);
             loads(&mut fleet);
+            late_load(&mut fleet);
         }
         _ => {}
     }
@@ -189,12 +190,36 @@ fn loads(fleet: &mut Fleet) {
     let [cpu, sent, all] = [0, 1, 2].map(|index| polling[index] / own[index]);
     println!("| times less | {cpu:.0} | {sent:.0} | {all:.0} |\n");
 
-    let calls = |which: usize| ours.iter().flatten().skip(which).step_by(2).map(|nanos| *nanos as f64 / 1e6);
     println!("The same calls, over {} lives or so; ms", (REQUESTS as u64 * 20) / (LIFE.as_millis() as u64 * 3 / 4));
+    calls(&ours.concat());
+}
+
+/// The steady load with tokens that are refreshed late: how many fetches a nominal life costs, and whether anyone waits.
+fn late_load(fleet: &mut Fleet) {
+    let mut granted = Vec::new();
+    let mut times = Vec::new();
+    for answer in fleet.ask("late-load late") {
+        let (moments, calls) = answer[1..].split_at(answer[0] as usize);
+        granted.extend_from_slice(moments);
+        times.extend_from_slice(calls);
+    }
+    granted.sort_unstable();
+    let fetches = granted.len();
+    let lives = (granted[fetches - 1] - granted[0]) as f64 / LATE_LIFE.as_nanos() as f64;
+    let a_life = (fetches - 1) as f64 / lives;
+    println!(
+        "\nTokens of {LATE_LIFE:?} refreshed 4 to 6 % before their end: {fetches} fetches, {a_life:.3} a nominal life"
+    );
+    println!("{} calls; ms", PROCESSES * THREADS * LATE_REQUESTS);
+    calls(&times);
+}
+
+/// Shows the calls of a manager that refreshes beside those of one that has nothing to refresh, which take turns.
+fn calls(nanos: &[u64]) {
     println!("| | p50 | p99.9 | longest | above 1 ms |\n|---|---|---|---|---|");
     for (name, which) in [("token refreshed in the background", 0), ("nothing to refresh (the machine's own noise)", 1)]
     {
-        let mut times: Vec<f64> = calls(which).collect();
+        let mut times: Vec<f64> = nanos.iter().skip(which).step_by(2).map(|nanos| *nanos as f64 / 1e6).collect();
         let above = times.iter().filter(|time| **time > 1.0).count();
         let [p50, p999, longest] = [0.5, 0.999, 1.0].map(|part| quantile(&mut times, part));
         println!("| {name} | {p50:.5} | {p999:.4} | {longest:.2} | {above} |");

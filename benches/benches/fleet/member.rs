@@ -2,11 +2,11 @@
 
 use crate::original::Original;
 use std::io::{BufRead, Write, stdin, stdout};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use token_manager::{Attempt, Budget, Event, Fetched, RedisStore, TokenManager};
+use token_manager::{Attempt, Budget, Builder, Event, Fetched, Portion, RedisStore, TokenManager};
 use token_manager_benches::measure::machine_time;
 use token_manager_benches::sources::{fresh_manager, secret};
 
@@ -17,6 +17,10 @@ pub const ISSUER: Duration = Duration::from_millis(150);
 pub const LIFE: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_millis(20);
 pub const REQUESTS: usize = 750;
+/// The steady load whose tokens are refreshed late: their life, refresh window, margin and the requests of each thread.
+pub const LATE_LIFE: Duration = Duration::from_secs(10);
+const LATE: (Portion, Portion) = (Portion::Share(0.04), Portion::Share(0.01));
+pub const LATE_REQUESTS: usize = 2100;
 
 /// Serves the parent until it hangs up.
 pub fn serve(url: &str) {
@@ -30,7 +34,8 @@ pub fn serve(url: &str) {
             "turnover" => turnover(&store, name),
             "polling" => polling(&original, name),
             "bare" => bare(url, name),
-            "load" => load(&manager(&store, name, LIFE, Arc::default()), &idle),
+            "load" => load(&manager(&store, name, LIFE, Arc::default()), &idle, REQUESTS),
+            "late-load" => late_load(&store, name, &idle),
             "polling-load" => polling_load(&original, name),
             _ => panic!("no such verb: {verb}"),
         };
@@ -46,17 +51,20 @@ fn say(answer: &[u64]) {
 
 /// Makes a manager for a new token; `committed` is set to the moment of its commit's reply, if it is this process's.
 fn manager(store: &RedisStore, name: &str, life: Duration, committed: Arc<AtomicU64>) -> TokenManager {
-    let source = move |_: &Attempt| {
-        thread::sleep(ISSUER);
-        Ok(Fetched::new(secret(), life))
-    };
     let observer = move |event: &Event| {
         if matches!(event, Event::Committed { .. }) {
             committed.store(machine_time(), Ordering::SeqCst);
         }
     };
-    let builder = TokenManager::builder(name).store(store.clone()).source(source).observer(observer);
-    builder.budget(Budget::per_minute(600)).build().expect("valid settings")
+    builder(store, name, life).observer(observer).build().expect("valid settings")
+}
+
+fn builder(store: &RedisStore, name: &str, life: Duration) -> Builder {
+    let source = move |_: &Attempt| {
+        thread::sleep(ISSUER);
+        Ok(Fetched::new(secret(), life))
+    };
+    TokenManager::builder(name).store(store.clone()).source(source).budget(Budget::per_minute(600))
 }
 
 /// Runs the same in all threads and collects what they say.
@@ -113,7 +121,7 @@ fn bare(url: &str, name: &str) -> Vec<u64> {
 
 /// Each thread wants a token at its own steady pace over several lives: how long each call took, and beside each a call
 /// of a manager that has nothing to refresh, which shows what the machine itself does to a call.
-fn load(manager: &TokenManager, idle: &TokenManager) -> Vec<u64> {
+fn load(manager: &TokenManager, idle: &TokenManager, requests: usize) -> Vec<u64> {
     everywhere(|index| {
         let time = |manager: &TokenManager| {
             let before = machine_time();
@@ -121,8 +129,23 @@ fn load(manager: &TokenManager, idle: &TokenManager) -> Vec<u64> {
             machine_time() - before
         };
         manager.get().expect("a token"); // the first one has to be waited for
-        paced(index, || [time(manager), time(idle)])
+        paced(index, requests, || [time(manager), time(idle)])
     })
+}
+
+/// The same with a late refresh: how many fetches this process made, the moments they began, and then the calls.
+fn late_load(store: &RedisStore, name: &str, idle: &TokenManager) -> Vec<u64> {
+    let granted = Arc::new(Mutex::new(Vec::new()));
+    let noted = granted.clone();
+    let observer = move |event: &Event| {
+        if matches!(event, Event::Granted { .. }) {
+            noted.lock().expect("no panic").push(machine_time());
+        }
+    };
+    let builder = builder(store, name, LATE_LIFE).refresh_before(LATE.0).margin(LATE.1);
+    let times = load(&builder.observer(observer).build().expect("valid settings"), idle, LATE_REQUESTS);
+    let granted = granted.lock().expect("no panic");
+    [vec![granted.len() as u64], granted.clone(), times].concat()
 }
 
 fn polling_load(original: &Original, name: &str) -> Vec<u64> {
@@ -130,7 +153,7 @@ fn polling_load(original: &Original, name: &str) -> Vec<u64> {
     everywhere(|index| {
         let get = || original.get(index, name, LIFE, ISSUER, &committed);
         get();
-        paced(index, || {
+        paced(index, REQUESTS, || {
             let before = machine_time();
             get();
             [machine_time() - before, 0]
@@ -138,10 +161,10 @@ fn polling_load(original: &Original, name: &str) -> Vec<u64> {
     })
 }
 
-fn paced(index: usize, mut call: impl FnMut() -> [u64; 2]) -> Vec<u64> {
+fn paced(index: usize, requests: usize, mut call: impl FnMut() -> [u64; 2]) -> Vec<u64> {
     let start = Instant::now() + EVERY * index as u32 / THREADS as u32;
-    let mut times = Vec::with_capacity(2 * REQUESTS);
-    for turn in 0..REQUESTS {
+    let mut times = Vec::with_capacity(2 * requests);
+    for turn in 0..requests {
         thread::sleep((start + EVERY * turn as u32).saturating_duration_since(Instant::now()));
         times.extend(call());
     }
