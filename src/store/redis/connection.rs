@@ -21,19 +21,15 @@ pub struct Connector {
 impl Connector {
     /// Connects, logs in and selects the database, all within the limit or the connector's own if that is shorter.
     pub fn open(&self, limit: Duration) -> RedisResult<Line> {
-        let deadline = || clock::deadline(limit.min(self.connect_timeout));
-        let (mut line, deadline) = match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) => {
-                let addresses: Vec<_> = (host.as_str(), *port).to_socket_addrs()?.collect();
-                // A name lookup, which has no limit, is no part of it.
-                let deadline = deadline();
-                (Line::tcp(&addresses, deadline)?, deadline)
-            }
-            ConnectionAddr::Unix(path) => {
-                let deadline = deadline();
-                (Line::unix(path, deadline)?, deadline)
-            }
-            _ => return Err(io::Error::from(io::ErrorKind::Unsupported).into()),
+        let addresses: Vec<_> = match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) => (host.as_str(), *port).to_socket_addrs()?.collect(),
+            _ => Vec::new(),
+        };
+        // A name lookup, on which nobody can put a limit, is not part of it.
+        let deadline = clock::deadline(limit.min(self.connect_timeout));
+        let mut line = match self.info.addr() {
+            ConnectionAddr::Unix(path) => Line::unix(path, deadline)?,
+            _ => Line::tcp(&addresses, deadline)?,
         };
         self.greet(&mut line, self.info.redis_settings().username(), deadline)?;
         Ok(line)
