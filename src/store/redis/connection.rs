@@ -135,11 +135,11 @@ impl Link {
     }
 
     fn query(&mut self, command: &Cmd, until: Instant) -> RedisResult<Value> {
-        let Some(line) = &mut self.line else { return Err(io::Error::from(io::ErrorKind::NotConnected).into()) };
+        let Some(mut line) = self.line.take() else { return Err(io::Error::from(io::ErrorKind::NotConnected).into()) };
         let deadline = clock::deadline(self.connector.io_timeout).min(until);
         let answer = line.send(&command.get_packed_command(), deadline).and_then(|()| line.answer(deadline));
-        if answer.as_ref().is_err_and(|error| breaks(code(error))) {
-            self.line = None;
+        if !answer.as_ref().is_err_and(|error| breaks(code(error))) {
+            self.line = Some(line);
         }
         answer
     }
