@@ -90,8 +90,8 @@ pub trait Store: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Returns the longest single wait within an exchange with the store; an exchange may have several. The lease must be at
-    /// least three times as long.
+    /// Returns the longest single exchange with the store; a verb may take several. The lease must be at least three times as
+    /// long.
     fn timeout(&self) -> Duration;
 }
 
@@ -102,6 +102,15 @@ pub trait Listener: Send {
     /// # Errors
     /// [`StoreError`] when the subscription is lost; the listener is then dropped and another is made.
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError>;
+
+    /// Makes sure that the subscription still stands, keeping changes that come meanwhile for later waits. Called by
+    /// `keep_fresh` each time it looks at the store. Defaults to success.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the subscription is lost; the listener is then dropped and another is made.
+    fn check(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// Where a token lives in a store: all tokens of one namespace and group may share a budget.
@@ -274,6 +283,8 @@ pub enum StoreErrorKind {
     Denied,
     /// It cannot write now (READONLY, LOADING, OOM, MISCONF).
     NotWritable,
+    /// All its connections are in use; the same call may succeed as soon as one is free.
+    Exhausted,
     /// A key holds something that this library did not write, or an answer has the wrong form.
     Malformed,
     /// Anything else; the message tells.

@@ -173,7 +173,7 @@ fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
     redis.command(&["CONFIG", "RESETSTAT"]);
     let mut waiter = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
     waiter.wait_until_all_wait();
-    let subscribed = || redis.command(&["PUBSUB", "NUMSUB", "tm:{t}:t:events"]).ends_with('1');
+    let subscribed = || redis.command(&["PUBSUB", "NUMSUB", "tm:{t}:t:events:0"]).ends_with('1');
     support::wait_until("the waiter has subscribed", subscribed);
     issuer.release();
     waiter.wait_for_generations(1);

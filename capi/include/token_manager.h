@@ -65,11 +65,11 @@ typedef struct tkm_store tkm_store;
 
 /* Limits of a Redis store; 0 leaves the default. */
 typedef struct tkm_redis_limits {
-  uint64_t connect_ms;   /* making a connection: 300 */
-  uint64_t io_ms;        /* each wait for Redis: 500 */
-  uint64_t pool_wait_ms; /* waiting for a pooled connection: 500 */
-  uint32_t pool_size;    /* pooled connections; waiting threads hold none: 4 */
-  uint32_t no_thread;    /* 1: who needs a connection makes it; 0: a thread of the store's, for as long as it lives */
+  uint64_t connect_ms;   /* making a connection, login included: 300 */
+  uint64_t io_ms;        /* each exchange with Redis: 500 */
+  uint64_t pool_wait_ms; /* waiting while all connections are in use: 500 */
+  uint32_t pool_size;    /* at most so many connections; waiting threads hold none: 32 */
+  uint32_t no_thread;    /* 1: the store has no thread; 0: one that closes idle connections, for as long as it lives */
 } tkm_redis_limits;
 
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `limits` may be NULL.

@@ -45,12 +45,13 @@ fn babble(mut stream: TcpStream, seed: u64) {
     let mut chance = Chance::new(seed);
     let mut asked = [0; 16 * 1024];
     while let Ok(length) = stream.read(&mut asked) {
-        // The client names itself when it connects; most of the time it gets as far as asking for more.
-        let greeting = asked[..length].windows(6).filter(|word| word.eq_ignore_ascii_case(b"CLIENT")).count();
-        let answer = match greeting {
-            0 => reply(&mut chance, 3),
-            greetings if chance.one_in(20) => reply(&mut chance, greetings as u64),
-            greetings => b"+OK\r\n".repeat(greetings),
+        // A subscription is confirmed most of the time, and then talked to without being asked.
+        let subscribes = asked[..length].windows(9).any(|word| word.eq_ignore_ascii_case(b"SUBSCRIBE"));
+        let answer = if subscribes && !chance.one_in(4) {
+            let events = (0..chance.below(4)).flat_map(|_| [message(&mut chance), reply(&mut chance, 3)].concat());
+            b"*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n".iter().copied().chain(events.collect::<Vec<_>>()).collect()
+        } else {
+            reply(&mut chance, 3)
         };
         let cut = if chance.one_in(10) { chance.below(answer.len() as u64 + 1) as usize } else { answer.len() };
         if length == 0 || stream.write_all(&answer[..cut]).is_err() || cut < answer.len() {
@@ -142,6 +143,12 @@ fn scripted(chance: &mut Chance) -> Vec<u8> {
     format!("*{}\r\n{}", words.len(), words.concat()).into_bytes()
 }
 
+/// Makes an event of a subscription.
+fn message(chance: &mut Chance) -> Vec<u8> {
+    let event = chance.of(&["committed 7", "void -1", "doubted", "failed throttled", "failed \u{fffd}", ""]);
+    format!("*3\r\n{}{}{}", bulk("message"), bulk("c"), bulk(event)).into_bytes()
+}
+
 fn bulk(word: &str) -> String {
     format!("${}\r\n{word}\r\n", word.len())
 }
@@ -190,7 +197,8 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
             5 => timed("inspect", || store.inspect(&name, "e")),
             _ => timed("listen", || {
                 let mut listener = store.listen(&name)?;
-                (0..5).try_for_each(|_| listener.wait(Duration::from_millis(2)).map(drop))
+                (0..5).try_for_each(|_| listener.wait(Duration::from_millis(2)).map(drop))?;
+                listener.check()
             }),
         };
         values[verb] += u64::from(heard);

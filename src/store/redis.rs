@@ -7,15 +7,18 @@ use super::{
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_COOL_DOWN, LONGEST_PAUSE};
 use ::redis::Value;
-use connection::{Connector, Pool, Script, failure};
+use connection::{Connector, Script, failure};
 use listener::RedisListener;
+use pool::Pool;
 use reply::Reply;
 use std::sync::Arc;
 use std::time::Duration;
 
 mod connection;
+mod line;
 mod listener;
 mod options;
+mod pool;
 mod reply;
 
 pub use options::RedisOptions;
@@ -26,7 +29,7 @@ pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
     scripts: Scripts,
-    connector: Connector,
+    connector: Arc<Connector>,
     pool_size: u32,
     pool: PerProcess<Pool>,
 }
@@ -86,18 +89,14 @@ impl RedisStore {
         RedisOptions::new(url)
     }
 
-    /// Runs a script on a pooled connection, and once more on a fresh one if the first broke: a verb answers the same
-    /// to a repetition, so a lost reply does no harm.
+    /// Runs a script on a pooled connection.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        let exchange = |link: &mut connection::Link| (link.run(script, keys, args), link.broken());
-        let value = match self.0.pool().with(exchange)? {
-            (Err(error), true) => {
-                log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {}", failure(error));
-                self.0.connector.open().and_then(|mut fresh| fresh.run(script, keys, args))
-            }
-            (answer, _) => answer,
-        };
-        value.map(Reply).map_err(failure)
+        self.0.pool().with(|link| link.run(script, keys, args))?.map(Reply).map_err(failure)
+    }
+
+    /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
+    fn channel(&self, name: &TokenName) -> String {
+        key(name, &format!("events:{}", self.0.connector.info.redis_settings().db()))
     }
 }
 
@@ -144,7 +143,7 @@ impl Store for RedisStore {
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let channel = key(name, "events");
+        let channel = self.channel(name);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
         let age = grant.age.map_or("-1".into(), |age| age.as_millis().to_string());
@@ -171,7 +170,7 @@ impl Store for RedisStore {
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_COOL_DOWN, LONGEST_PAUSE)));
-        let channel = key(name, "events");
+        let channel = self.channel(name);
         let args = [
             channel.as_bytes(),
             lease.owner.as_bytes(),
@@ -184,7 +183,7 @@ impl Store for RedisStore {
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
-        let (channel, generation) = (key(name, "events"), generation.to_string());
+        let (channel, generation) = (self.channel(name), generation.to_string());
         let keys = [key(name, "token"), key(name, "meta")];
         self.run(&self.0.scripts.invalidate, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
         Ok(())
@@ -192,7 +191,7 @@ impl Store for RedisStore {
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
         let keys = ["token", "updater", "meta"].map(|part| key(name, part));
-        let channel = key(name, "events");
+        let channel = self.channel(name);
         let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
         let value = token.value.reveal();
         let args = [&channel, &generation, value, &left, &life].map(|arg| arg.as_bytes());
@@ -212,8 +211,9 @@ impl Store for RedisStore {
     }
 
     fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
-        let connection = self.0.connector.open().map_err(failure)?;
-        Ok(Box::new(RedisListener::subscribe(connection, &key(name, "events"), self.timeout()).map_err(failure)?))
+        let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
+        let line = self.0.connector.open(connect_timeout).map_err(failure)?;
+        Ok(Box::new(RedisListener::subscribe(line, &self.channel(name), io_timeout).map_err(failure)?))
     }
 
     fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {

@@ -69,7 +69,7 @@ impl Bench {
 
     /// Waits until somebody waits for the updater, subscribed.
     pub fn somebody_waits(&self) {
-        let channel = self.key("events");
+        let channel = self.key("events:0");
         wait_until("somebody is subscribed", || !self.redis.command(&["PUBSUB", "NUMSUB", &channel]).ends_with("\n0"));
     }
 

@@ -1,30 +1,69 @@
-//! Connections with a limit on every wait. One that saw any trouble is broken for good: its late reply could otherwise
-//! be taken for the answer to another command.
+//! Connections with a limit on every exchange. One that saw any trouble is given up for good: its late reply could
+//! otherwise be taken for the answer to another command.
 
-use crate::locks::Mutex;
+use super::line::Line;
+use crate::clock;
 use crate::store::{StoreError, StoreErrorKind};
-use r2d2::{HandleError, ManageConnection, NopErrorHandler};
-use redis::{Client, Connection, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
-use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
-use std::panic::catch_unwind;
+use redis::{Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion, RedisError, RedisResult, Value};
+use redis::{ServerErrorKind, cmd};
+use std::io;
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Makes connections.
-#[derive(Clone)]
 pub struct Connector {
-    pub client: Client,
+    pub info: ConnectionInfo,
     pub connect_timeout: Duration,
     pub io_timeout: Duration,
 }
 
 impl Connector {
-    pub fn open(&self) -> RedisResult<Link> {
-        let connection = self.client.get_connection_with_timeout(self.connect_timeout)?;
-        // The client's setup clears the limits, so they are set last.
-        connection.set_read_timeout(Some(self.io_timeout))?;
-        connection.set_write_timeout(Some(self.io_timeout))?;
-        Ok(Link { connection, broken: false })
+    /// Connects, logs in and selects the database, all within the limit or the connector's own if that is shorter.
+    pub fn open(&self, limit: Duration) -> RedisResult<Line> {
+        let addresses: Vec<_> = match self.info.addr() {
+            ConnectionAddr::Tcp(host, port) => (host.as_str(), *port).to_socket_addrs()?.collect(),
+            _ => Vec::new(),
+        };
+        // A name lookup, on which nobody can put a limit, is not part of it.
+        let deadline = clock::deadline(limit.min(self.connect_timeout));
+        let mut line = match self.info.addr() {
+            ConnectionAddr::Unix(path) => Line::unix(path, deadline)?,
+            _ => Line::tcp(&addresses, deadline)?,
+        };
+        self.greet(&mut line, self.info.redis_settings().username(), deadline)?;
+        Ok(line)
+    }
+
+    /// Logs in and selects the database, as far as the URL asks for it.
+    fn greet(&self, line: &mut Line, user: Option<&str>, deadline: Instant) -> RedisResult<()> {
+        let settings = self.info.redis_settings();
+        let resp3 = settings.protocol() == ProtocolVersion::RESP3;
+        let login = match settings.password() {
+            Some(word) if resp3 => {
+                Some(cmd("HELLO").arg("3").arg("AUTH").arg(user.unwrap_or("default")).arg(word).take())
+            }
+            None if resp3 => Some(cmd("HELLO").arg("3").take()),
+            Some(word) => Some(cmd("AUTH").arg(user).arg(word).take()),
+            None => None,
+        };
+        let select = (settings.db() != 0).then(|| cmd("SELECT").arg(settings.db()).take());
+        let commands: Vec<u8> = [&login, &select].into_iter().flatten().flat_map(Cmd::get_packed_command).collect();
+        line.send(&commands, deadline)?;
+        let logged_in = login.map_or(Ok(Value::Okay), |_| line.answer(deadline));
+        let selected = select.map_or(Ok(Value::Okay), |_| line.answer(deadline));
+        match logged_in {
+            // Redis 5 has no users.
+            Err(error)
+                if user.is_some() && error.detail().is_some_and(|text| text.contains("arguments for 'auth'")) =>
+            {
+                self.greet(line, None, deadline)
+            }
+            Err(error) if error.code().is_some() && !resp3 => {
+                Err((ErrorKind::AuthenticationFailed, "Redis refused to log in").into())
+            }
+            logged_in => logged_in.and(selected).map(drop),
+        }
     }
 }
 
@@ -40,137 +79,69 @@ impl Script {
     }
 }
 
-/// One connection, and whether it can be trusted.
+/// A place for one connection, which is made when it is needed and given up when anything but an orderly answer came: a
+/// wait that timed out, a cut line, a reply not of the protocol, or the answer of a server that is not, or no longer, the
+/// primary.
 pub struct Link {
-    pub connection: Connection,
-    broken: bool,
+    connector: Arc<Connector>,
+    line: Option<Line>,
 }
 
 impl Link {
-    /// Runs a script by its digest, or by its text where Redis does not know it yet.
-    pub fn run(&mut self, script: &Script, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
-        let mut answer = self.ask("EVALSHA", script.digest.get_hash(), keys, args);
-        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
-            answer = self.ask("EVAL", script.text, keys, args);
-        }
-        answer
+    pub fn new(connector: Arc<Connector>) -> Link {
+        Link { connector, line: None }
     }
 
-    fn ask(&mut self, verb: &str, script: &str, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
-        self.query(redis::cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args))
+    /// Runs a script, and once more on a fresh connection if the first broke: a verb answers the same to a repetition, so
+    /// a lost reply does no harm. Takes no longer than to connect once and two exchanges.
+    pub fn run(&mut self, script: &Script, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
+        let Connector { connect_timeout, io_timeout, .. } = *self.connector;
+        let to_connect_again = if self.line.is_some() { connect_timeout } else { Duration::ZERO };
+        self.connect(connect_timeout)?;
+        let until = clock::deadline(to_connect_again + 2 * io_timeout);
+        match self.evaluate(script, keys, args, until) {
+            Err(error) if self.line.is_none() => {
+                log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {}", failure(error));
+                self.connect(clock::left(until))?;
+                self.evaluate(script, keys, args, until)
+            }
+            answer => answer,
+        }
     }
 
     /// Returns whether the key is there.
     pub fn exists(&mut self, key: &str) -> RedisResult<bool> {
-        self.query(redis::cmd("EXISTS").arg(key)).map(|answer| answer == Value::Int(1))
+        let Connector { connect_timeout, io_timeout, .. } = *self.connector;
+        self.connect(connect_timeout)?;
+        self.query(cmd("EXISTS").arg(key), clock::deadline(io_timeout)).map(|answer| answer == Value::Int(1))
     }
 
-    fn query(&mut self, command: &redis::Cmd) -> RedisResult<Value> {
-        let answer = command.query(&mut self.connection);
-        self.broken |= answer.as_ref().is_err_and(|error| breaks(code(error)));
+    fn connect(&mut self, limit: Duration) -> RedisResult<()> {
+        if self.line.is_none() {
+            self.line = Some(self.connector.open(limit)?);
+        }
+        Ok(())
+    }
+
+    /// Runs a script by its digest, or by its text where Redis does not know it yet.
+    fn evaluate(&mut self, script: &Script, keys: &[&str], args: &[&[u8]], until: Instant) -> RedisResult<Value> {
+        let mut ask =
+            |verb: &str, script: &str| self.query(cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args), until);
+        let answer = ask("EVALSHA", script.digest.get_hash());
+        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+            return ask("EVAL", script.text);
+        }
         answer
     }
 
-    /// Returns whether anything but an orderly answer came: a wait that timed out, a cut line, a reply not of the
-    /// protocol; or the answer of a server that is not, or no longer, the primary.
-    pub fn broken(&self) -> bool {
-        self.broken
-    }
-}
-
-/// Connections in stock.
-pub enum Pool {
-    /// A thread of the pool makes the connections.
-    Pooled { links: r2d2::Pool<Stock>, refusal: Refusal },
-    /// Whoever needs a connection makes it: where no thread is wanted or left, and in a forked child, where r2d2 would park
-    /// threads in a table that the parent's threads still stand in.
-    Listed { connector: Box<Connector>, size: usize, spare: Mutex<Vec<Link>> },
-}
-
-/// Why the last connection could not be made: r2d2 itself passes on no more than a text.
-type Refusal = Arc<Mutex<Option<(StoreErrorKind, String)>>>;
-
-/// Makes the connections of a pool.
-pub struct Stock {
-    connector: Connector,
-    refusal: Refusal,
-}
-
-impl ManageConnection for Stock {
-    type Connection = Link;
-    type Error = StoreError;
-
-    fn connect(&self) -> Result<Link, StoreError> {
-        let link = self.connector.open().map_err(failure);
-        *self.refusal.lock() = link.as_ref().err().map(|error| (error.kind(), error.to_string()));
-        link
-    }
-
-    fn is_valid(&self, _: &mut Link) -> Result<(), StoreError> {
-        Ok(()) // Never asked: a PING on each check-out would double the round trips.
-    }
-
-    fn has_broken(&self, link: &mut Link) -> bool {
-        link.broken()
-    }
-}
-
-impl Pool {
-    /// Makes a pool that opens no connection before one is needed, so that a program starts while Redis is down.
-    pub fn new(connector: Connector, size: u32, timeout: Duration) -> Pool {
-        // One worker thread instead of r2d2's three, ended with the pool instead of half a minute later.
-        let workers = ScheduledThreadPool::builder()
-            .num_threads(1)
-            .thread_name_pattern("tkm-pool-{}")
-            .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled);
-        // It panics where the system has no thread left.
-        let Ok(workers) = catch_unwind(|| workers.build()) else { return Pool::listed(connector, size) };
-        let refusal = Refusal::default();
-        let links = r2d2::Pool::builder()
-            .max_size(size)
-            .min_idle(Some(0))
-            .test_on_check_out(false)
-            .connection_timeout(timeout)
-            .error_handler(Box::new(NopErrorHandler) as Box<dyn HandleError<StoreError>>)
-            .thread_pool(Arc::new(workers))
-            .build_unchecked(Stock { connector, refusal: refusal.clone() });
-        Pool::Pooled { links, refusal }
-    }
-
-    /// Makes a pool without a thread of its own, which keeps so many connections.
-    pub fn listed(connector: Connector, size: u32) -> Pool {
-        Pool::Listed { connector: Box::new(connector), size: size as usize, spare: Mutex::default() }
-    }
-
-    /// Uses a connection from stock or a new one.
-    pub fn with<T>(&self, exchange: impl FnOnce(&mut Link) -> T) -> Result<T, StoreError> {
-        match self {
-            Pool::Pooled { links, refusal } => match links.get() {
-                Ok(mut link) => Ok(exchange(&mut link)),
-                Err(error) => Err(refused(refusal.lock().clone(), error)),
-            },
-            Pool::Listed { connector, size, spare } => {
-                let idle = spare.lock().pop();
-                let mut link = idle.map_or_else(|| connector.open().map_err(failure), Ok)?;
-                let answer = exchange(&mut link);
-                let mut spare = spare.lock();
-                if !link.broken() && spare.len() < *size {
-                    spare.push(link);
-                }
-                Ok(answer)
-            }
+    fn query(&mut self, command: &Cmd, until: Instant) -> RedisResult<Value> {
+        let Some(mut line) = self.line.take() else { return Err(io::Error::from(io::ErrorKind::NotConnected).into()) };
+        let deadline = clock::deadline(self.connector.io_timeout).min(until);
+        let answer = line.send(&command.get_packed_command(), deadline).and_then(|()| line.answer(deadline));
+        if !answer.as_ref().is_err_and(|error| breaks(code(error))) {
+            self.line = Some(line);
         }
-    }
-}
-
-/// Says why no connection could be had.
-fn refused(refusal: Option<(StoreErrorKind, String)>, error: r2d2::Error) -> StoreError {
-    match refusal {
-        Some((kind, message)) if kind != StoreErrorKind::Unreachable => StoreError::new(kind, message),
-        _ => {
-            let message = "no connection to Redis could be had in time";
-            StoreError::new(StoreErrorKind::Unreachable, message).because(error)
-        }
+        answer
     }
 }
 

@@ -1,39 +1,66 @@
 //! The subscription to a token's changes, on a connection of its own.
 
-use super::connection::{Link, failure};
+use super::connection::failure;
+use super::line::Line;
+use crate::clock;
 use crate::error::FailureClass;
 use crate::store::{Change, Listener, StoreError};
-use redis::{Connection, RedisResult};
-use std::mem;
-use std::time::Duration;
+use redis::{Cmd, Msg, RedisResult, cmd};
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 pub struct RedisListener {
-    connection: Connection,
+    line: Line,
+    io_timeout: Duration,
+    /// Changes that came and have not been told.
+    heard: VecDeque<Change>,
 }
 
 impl RedisListener {
     /// Subscribes; Redis has confirmed it when this returns.
-    pub fn subscribe(link: Link, channel: &str, timeout: Duration) -> RedisResult<RedisListener> {
-        let mut connection = link.connection;
-        connection.set_read_timeout(Some(timeout))?;
-        let mut subscription = connection.as_pubsub();
-        let confirmed = subscription.subscribe(channel);
-        mem::forget(subscription); // Its drop would unsubscribe; the end of the connection does that for us.
-        confirmed.map(|()| RedisListener { connection })
+    pub fn subscribe(line: Line, channel: &str, io_timeout: Duration) -> RedisResult<RedisListener> {
+        let mut listener = RedisListener { line, io_timeout, heard: VecDeque::new() };
+        listener.ask(cmd("SUBSCRIBE").arg(channel))?;
+        Ok(listener)
+    }
+
+    /// Sends a command and waits until it is answered.
+    fn ask(&mut self, command: &Cmd) -> RedisResult<()> {
+        let deadline = clock::deadline(self.io_timeout);
+        self.line.send(&command.get_packed_command(), deadline)?;
+        while !self.hear(deadline)? {}
+        Ok(())
+    }
+
+    /// Takes in what Redis says next; returns whether it was an answer, and no message.
+    fn hear(&mut self, deadline: Instant) -> RedisResult<bool> {
+        let value = self.line.receive(deadline)?;
+        match Msg::from_value(&value) {
+            Some(message) => self.heard.extend(message.get_payload::<String>().ok().as_deref().and_then(parse)),
+            None => return value.extract_error().map(|_| true),
+        }
+        Ok(false)
     }
 }
 
 impl Listener for RedisListener {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
-        // A socket takes a limit of zero for none at all.
-        self.connection.set_read_timeout(Some(at_most.max(Duration::from_millis(1)))).map_err(failure)?;
-        let mut subscription = self.connection.as_pubsub();
-        let message = subscription.get_message();
-        mem::forget(subscription);
-        match message {
-            Ok(message) => Ok(message.get_payload::<String>().ok().as_deref().and_then(parse)),
-            Err(error) if error.is_timeout() => Ok(None),
-            Err(error) => Err(failure(error)),
+        let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
+        while self.heard.is_empty() {
+            match self.hear(deadline) {
+                Ok(_) => {}
+                Err(error) if error.is_timeout() => break,
+                Err(error) => return Err(failure(error)),
+            }
+        }
+        Ok(self.heard.pop_front())
+    }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        match self.ask(&cmd("PING")) {
+            // Whoever refuses a PING is there.
+            Err(error) if error.code().is_none() => Err(failure(error)),
+            _ => Ok(()),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
-use super::connection::{Connector, Pool};
+use super::connection::Connector;
+use super::pool::Pool;
 use super::{RedisStore, Scripts, Shared};
 use crate::fork::PerProcess;
 use crate::store::{StoreError, StoreErrorKind};
-use redis::Client;
+use redis::{ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,37 +28,38 @@ impl RedisOptions {
             connect_timeout: Duration::from_millis(300),
             io_timeout: Duration::from_millis(500),
             pool_timeout: Duration::from_millis(500),
-            pool_size: 4,
+            pool_size: 32,
             threadless: false,
         }
     }
 
-    /// Limits the making of a connection, name lookup excepted. Defaults to 300 ms.
+    /// Limits the making of a connection, login included and name lookup excepted. Defaults to 300 ms.
     pub fn connect_timeout(mut self, limit: Duration) -> RedisOptions {
         self.connect_timeout = limit;
         self
     }
 
-    /// Limits each wait for Redis to take a command and to answer it. Defaults to 500 ms.
+    /// Limits each exchange: the way of a command to Redis and of its answer back. Defaults to 500 ms.
     pub fn io_timeout(mut self, limit: Duration) -> RedisOptions {
         self.io_timeout = limit;
         self
     }
 
-    /// Limits the wait for a pooled connection. Defaults to 500 ms.
+    /// Limits the wait for a connection when all are in use. Defaults to 500 ms.
     pub fn pool_timeout(mut self, limit: Duration) -> RedisOptions {
         self.pool_timeout = limit;
         self
     }
 
-    /// Limits the number of pooled connections; waiting threads hold none. Defaults to 4.
+    /// Limits the number of pooled connections, which are made when they are needed and closed when none has needed them for a
+    /// minute; waiting threads hold none. Defaults to 32.
     pub fn pool_size(mut self, size: u32) -> RedisOptions {
         self.pool_size = size;
         self
     }
 
-    /// Does without the pool's thread, which makes its connections: whoever needs a connection makes it, and the pool's
-    /// size limits how many are kept, not how many are in use. Defaults to a thread, named `tkm-pool-0`.
+    /// Does without the pool's thread: the pool's size then limits how many connections are kept, however long, and not
+    /// how many are in use. Defaults to a thread, named `tkm-pool-0`.
     pub fn without_thread(mut self) -> RedisOptions {
         self.threadless = true;
         self
@@ -69,8 +71,9 @@ impl RedisOptions {
     /// [`StoreErrorKind::Malformed`] if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
     /// has no place.
     pub fn open(self) -> Result<RedisStore, StoreError> {
-        let client = self.check()?;
-        let connector = Connector { client, connect_timeout: self.connect_timeout, io_timeout: self.io_timeout };
+        let info = self.check()?;
+        let Self { connect_timeout, io_timeout, .. } = self;
+        let connector = Arc::new(Connector { info, connect_timeout, io_timeout });
         let pool = if self.threadless {
             Pool::listed(connector.clone(), self.pool_size)
         } else {
@@ -81,7 +84,7 @@ impl RedisOptions {
     }
 
     /// Refuses what cannot be opened.
-    pub(crate) fn check(&self) -> Result<Client, StoreError> {
+    pub(crate) fn check(&self) -> Result<ConnectionInfo, StoreError> {
         let refuse = |message: String| Err(StoreError::new(StoreErrorKind::Malformed, message));
         for (setting, limit) in [
             ("connect_timeout", self.connect_timeout),
@@ -98,7 +101,7 @@ impl RedisOptions {
         // The parser's own message could quote the password.
         let malformed =
             "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]";
-        Client::open(self.url.as_str()).or_else(|_| refuse(malformed.into()))
+        self.url.as_str().into_connection_info().or_else(|_| refuse(malformed.into()))
     }
 }
 
