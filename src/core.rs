@@ -5,16 +5,19 @@ use crate::decide;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::flight::SingleFlight;
+use crate::fork::PerProcess;
 use crate::locks::Mutex;
 use crate::policy::{self, MOST_ABANDONED, Policy};
-use crate::slot::{Face, Slot};
+use crate::slot::Slot;
 use crate::source::TokenSource;
 use crate::store::{Lease, Store, StoreError, Stored, TokenName};
+use crate::threads::Running;
 use crate::token::Token;
 use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// What a manager was built with; a forked child takes it over.
@@ -36,7 +39,12 @@ pub struct Core {
     pub owner: Arc<str>,
     pub slot: Slot,
     pub flights: Arc<SingleFlight<Outcome>>,
+    pub running: Arc<Running>,
     pub counters: Counters,
+    /// The number of this state, unlike that of any other in this process.
+    side: u64,
+    /// The number of the token's name, the same for all managers of that name.
+    name: u64,
     seed: u64,
     attempts: AtomicU64,
     abandoned: AtomicUsize,
@@ -68,7 +76,11 @@ impl Counters {
 }
 
 impl Core {
-    pub fn new(settings: Arc<Settings>, face: Arc<Face>) -> Arc<Core> {
+    pub fn new(settings: Arc<Settings>, slot: Slot) -> Arc<Core> {
+        static SIDES: AtomicU64 = AtomicU64::new(0);
+        waits(); // Made here, so that no fork meets it half made.
+        let mut name = DefaultHasher::new();
+        settings.name.hash(&mut name);
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
             // Without the system's randomness, time and pid still keep two processes apart.
@@ -79,9 +91,12 @@ impl Core {
         Arc::new(Core {
             settings,
             owner: uuid::Builder::from_random_bytes(random).into_uuid().to_string().into(),
-            slot: Slot::new(face),
+            slot,
             flights: SingleFlight::new(Err(lost)),
+            running: Arc::default(),
             counters: Counters::default(),
+            side: SIDES.fetch_add(1, Ordering::Relaxed),
+            name: name.finish(),
             seed: u64::from_le_bytes(random[8..].try_into().expect("eight bytes")),
             attempts: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
@@ -117,11 +132,21 @@ impl Core {
     pub fn adopt(&self, stored: Stored, asked_at: Moment) {
         let Stored { generation, value, left, life, doubted } = stored;
         let (refresh_at, expires_at) = decide::times(asked_at, left, life, doubted, self.fraction(generation));
-        let token = Token::new(value, generation, refresh_at, expires_at);
+        let token = Token::new(value, self.name, generation, refresh_at, expires_at);
         if self.slot.adopt(token) {
             Counters::count(&self.counters.adopted);
             self.emit(Event::Adopted { generation, doubted });
         }
+    }
+
+    /// Returns whether a flight is in the air already; if so, hits are let off looking for a while.
+    pub fn refreshing(&self) -> bool {
+        self.slot.postpone_while(|| self.flights.flying())
+    }
+
+    /// Returns whether the token is of this manager's name: generations of two names cannot be compared.
+    pub fn knows(&self, token: &Token) -> bool {
+        token.name() == self.name
     }
 
     /// Remembers what a flight's outcome means for the callers to come.
@@ -167,8 +192,8 @@ impl Core {
 }
 
 thread_local! {
-    /// The processes' sides on whose behalf this thread runs code of others, innermost last.
-    static ABOARD: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+    /// On whose behalf this thread runs code of others, innermost last: the states' numbers.
+    static ABOARD: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Marks the thread as running a flight, so that waiting for that flight on it is an error and not a deadlock.
@@ -177,17 +202,72 @@ pub struct Aboard;
 impl Aboard {
     pub fn board(core: &Core) -> Aboard {
         // A thread that is ending may have lost its list; then it is taken for one that runs no flight.
-        let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().push(core.owner.clone()));
+        let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().push(core.side));
         Aboard
     }
 
     pub fn is(core: &Core) -> bool {
-        ABOARD.try_with(|aboard| aboard.borrow().contains(&core.owner)).unwrap_or(false)
+        ABOARD.try_with(|aboard| aboard.borrow().contains(&core.side)).unwrap_or(false)
     }
 }
 
 impl Drop for Aboard {
     fn drop(&mut self) {
         let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().pop());
+    }
+}
+
+/// Who waits for whose flight, of those on whose behalf a thread waits. A forked child begins with nobody.
+static WAITS: OnceLock<PerProcess<Mutex<Vec<(u64, u64)>>>> = OnceLock::new();
+
+fn waits() -> &'static Mutex<Vec<(u64, u64)>> {
+    WAITS.get_or_init(Default::default).get(Default::default)
+}
+
+/// A wait for a flight, noted until it is over if the thread runs a flight itself.
+pub struct Waiting {
+    waits: Vec<(u64, u64)>,
+}
+
+impl Waiting {
+    /// Notes that this thread is going to wait for the flight of `core`.
+    ///
+    /// # Errors
+    /// If that flight waits, through however many others, for one that this thread runs: neither would ever end.
+    pub fn begin(core: &Core) -> Result<Waiting, Error> {
+        let aboard = ABOARD.try_with(|aboard| aboard.borrow().clone()).unwrap_or_default();
+        let own: Vec<_> = aboard.iter().map(|side| (*side, core.side)).collect();
+        if own.is_empty() {
+            return Ok(Waiting { waits: own });
+        }
+        let mut waits = waits().lock();
+        let mut awaited = vec![core.side];
+        let mut next = 0;
+        while let Some(&side) = awaited.get(next) {
+            if aboard.contains(&side) {
+                return Err(Error::reentrant());
+            }
+            let further = waits.iter().filter(|(waiter, _)| *waiter == side).map(|(_, awaited)| *awaited);
+            let new: Vec<_> = further.filter(|side| !awaited.contains(side)).collect();
+            awaited.extend(new);
+            next += 1;
+        }
+        waits.extend(&own);
+        Ok(Waiting { waits: own })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.waits.is_empty() {
+            return;
+        }
+        let mut waits = waits().lock();
+        for wait in &self.waits {
+            // Not there in a child that was forked meanwhile.
+            if let Some(at) = waits.iter().position(|noted| noted == wait) {
+                waits.swap_remove(at);
+            }
+        }
     }
 }

@@ -19,7 +19,7 @@ pub enum AtHand {
 }
 
 /// Tells fresh from due and expired; `refresh_at` is not after `expires_at`. `not_before` is the moment of the next
-/// attempt, in nanoseconds of the monotonic clock: after a failed refresh, or never while a flight is running.
+/// attempt, in nanoseconds of the monotonic clock: after a failed refresh, or of the next look at a running flight.
 #[inline]
 pub fn at_hand(now: Moment, refresh_at: Moment, expires_at: Moment, not_before: u64) -> AtHand {
     // The commonest answer takes one comparison of each clock.

@@ -64,7 +64,8 @@ pub enum ErrorKind {
     Limited,
     /// The settings contradict each other or the rules; the message names them.
     Config,
-    /// The source, or an observer, asked its own manager for a token that only it could bring.
+    /// The source, or an observer, asked for a token that only it could bring: its own manager's, or that of a manager
+    /// which waits for its own.
     Reentrant,
 }
 
@@ -93,7 +94,10 @@ impl Error {
     }
 
     pub(crate) fn reentrant() -> Error {
-        Error::new(ErrorKind::Reentrant, "the token source asked its own manager for a token")
+        Error::new(
+            ErrorKind::Reentrant,
+            "the token source asked, itself or through other managers, for the token it is to bring",
+        )
     }
 
     pub(crate) fn store(cause: impl Into<Cause>) -> Error {

@@ -7,11 +7,11 @@ use crate::event::Event;
 use crate::refresh;
 use crate::source::{Attempt, FetchError, Fetched};
 use crate::store::Lease;
+use crate::threads;
 use crate::token::Secret;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 /// What a source got, and the moment before it asked.
@@ -51,7 +51,7 @@ pub fn run(
         }
     };
     let policy = &core.settings.policy;
-    if thread::Builder::new().name("tkm-source".into()).spawn(source).is_err() {
+    if threads::spawn("tkm-source", &core.running, source).is_err() {
         // No thread to be had: fetch on this one, under a lease that needs no renewal.
         renew(core, lease, policy.inline_lease());
         return ask(core, lease, carry, limit);

@@ -9,9 +9,9 @@ use crate::policy::{GUARD_SLICE, POLL};
 use crate::refresh;
 use crate::slot::Slot;
 use crate::store::{Change, StoreError};
+use crate::threads;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 /// Keeps the process's token fresh until it is dropped. Made by [`TokenManager::keep_fresh`](crate::TokenManager::keep_fresh).
@@ -25,9 +25,10 @@ pub struct FreshGuard {
 /// Starts the thread.
 pub fn keep(core: Arc<Core>) -> Result<FreshGuard, Error> {
     let (stop, stopped) = bounded(0);
+    let running = core.running.clone();
     let keeper = move || Keeper { core, stopped, checked_at: None }.run();
-    match thread::Builder::new().name("tkm-fresh".into()).spawn(keeper) {
-        Ok(_) => Ok(FreshGuard { _stop: PerProcess::new(stop) }),
+    match threads::spawn("tkm-fresh", &running, keeper) {
+        Ok(()) => Ok(FreshGuard { _stop: PerProcess::new(stop) }),
         Err(error) => Err(Error::new(ErrorKind::Config, format!("no thread for keep_fresh: {error}"))),
     }
 }
@@ -100,6 +101,7 @@ impl Keeper {
     fn refresh_if_needed(&self) {
         match self.core.slot.look() {
             Some((_, AtHand::Fresh | AtHand::Gone)) => {}
+            Some((_, AtHand::Due)) if self.core.refreshing() => {}
             Some((_, AtHand::Due)) => self.refresh(|slot| matches!(slot.look(), Some((_, AtHand::Due)))),
             None if self.core.failure().is_some() => {}
             None => self.refresh(|slot| slot.look().is_none()),

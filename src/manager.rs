@@ -2,7 +2,7 @@
 
 use crate::builder::Builder;
 use crate::clock;
-use crate::core::{Aboard, Core, Counters, Outcome, Settings};
+use crate::core::{Aboard, Core, Counters, Outcome, Settings, Waiting};
 use crate::decide::{self, AtHand};
 use crate::error::Error;
 use crate::event::Event;
@@ -10,7 +10,7 @@ use crate::fork::PerProcess;
 use crate::fresh::{self, FreshGuard};
 use crate::policy::Flights;
 use crate::refresh;
-use crate::slot::Face;
+use crate::slot::{Face, Slot};
 use crate::store::Inspection;
 use crate::token::Token;
 use std::fmt;
@@ -68,7 +68,7 @@ impl TokenManager {
 
     pub(crate) fn new(settings: Settings) -> TokenManager {
         let (face, settings) = (Face::new(), Arc::new(settings));
-        let core = PerProcess::new(Core::new(settings.clone(), face.clone()));
+        let core = PerProcess::new(Core::new(settings.clone(), Slot::new(face.clone())));
         TokenManager { face, shared: Arc::new(Shared { settings, core }) }
     }
 
@@ -118,9 +118,15 @@ impl TokenManager {
 
     /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
     /// counts in this process alone. Blocks for one exchange with the store at
-    /// most, and only for the first thread of the process that rejects this generation.
+    /// most, and only for the first thread of the process that rejects this generation. A token of another name, which can
+    /// only be a mistake, is ignored, and that is logged.
     pub fn invalidate(&self, token: &Token) {
         let core = self.core();
+        if !core.knows(token) {
+            let name = &core.settings.name;
+            log::warn!(target: "token_manager", "{name}: told to invalidate a token of another name; nothing was done");
+            return;
+        }
         let generation = token.generation();
         if !core.slot.reject(generation) {
             return;
@@ -176,17 +182,14 @@ impl TokenManager {
         store.inspect(name, egress).map_err(Error::store)
     }
 
-    /// Waits until neither a flight nor a source of this process is running; false if it took longer than this. Call it
-    /// before unloading what the source needs, when no thread asks for tokens any more and no guard of
-    /// [`keep_fresh`](TokenManager::keep_fresh) is left.
+    /// Waits until this process has neither a flight nor a thread of this manager's, abandoned sources included; false if
+    /// that took longer than this. After true no thread of the library holds the source, so the source is dropped with the
+    /// last clone of the manager. Call it before unloading what the source needs, when no thread asks for tokens any more
+    /// and no guard of [`keep_fresh`](TokenManager::keep_fresh) is left: while one lives, so does its thread.
     pub fn quiesce(&self, within: Duration) -> bool {
         let (core, deadline) = (self.core(), clock::deadline(within));
-        let idle = core.flights.idle(deadline);
-        // An abandoned source tells nobody when it returns.
-        while core.abandoned() > 0 && !clock::left(deadline).is_zero() {
-            std::thread::sleep(clock::left(deadline).min(Duration::from_millis(5)));
-        }
-        idle && core.abandoned() == 0
+        // In this order: a thread may start a flight, but a flight on a caller's thread starts no thread.
+        core.running.none(deadline) && core.flights.idle(deadline)
     }
 
     /// Returns this process's name in the store: a UUID, another one after a fork.
@@ -196,7 +199,7 @@ impl TokenManager {
 
     fn core(&self) -> &Arc<Core> {
         let Shared { settings, core } = &*self.shared;
-        core.get(|| Core::new(settings.clone(), self.face.clone()))
+        core.get_or_inherit(|parent| Core::new(settings.clone(), parent.slot.forked()))
     }
 }
 
@@ -209,7 +212,7 @@ impl fmt::Debug for TokenManager {
 /// Has a due token refreshed; nobody waits, except for the caller who must fly himself.
 fn refresh_due(core: &Arc<Core>, deadline: Instant) {
     let inline = core.settings.policy.flights == Flights::OnCallersThread;
-    if Aboard::is(core) || (inline && clock::left(deadline).is_zero()) {
+    if core.refreshing() || Aboard::is(core) || (inline && clock::left(deadline).is_zero()) {
         return;
     }
     // Should no thread be left, a valid token is no reason to hold its caller up.
@@ -256,6 +259,8 @@ fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> 
         Flights::OnCallersThread if clock::left(deadline).is_zero() => return Err(timed_out(core)),
         Flights::OnCallersThread => deadline,
     };
+    // A deadline of zero waits for nothing.
+    let _waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(core)).transpose()?;
     let number = refresh::join(core, patience, deadline, |slot| slot.look().is_none());
     core.flights.wait(number, deadline).ok_or_else(|| timed_out(core))
 }

@@ -18,6 +18,9 @@ pub const LONGEST_COOL_DOWN: Duration = Duration::from_secs(60);
 pub const FAILURE_MEMORY: Duration = Duration::from_secs(1);
 /// The pause before the next refresh of a due token when the store failed.
 pub const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long at a time hits are let off looking whether a refresh is under way, once one was: a child that was forked
+/// meanwhile finds none.
+pub const FLIGHT_CHECK: Duration = Duration::from_secs(1);
 /// The longest wait for an event of the store: events can be lost, the timer cannot.
 pub const SAFETY_POLL: Duration = Duration::from_secs(1);
 /// How often a waiter polls when it cannot subscribe: the first pause and the one that doubling ends at.

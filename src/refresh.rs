@@ -12,6 +12,7 @@ use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, STORE_PAUSE};
 use crate::slot::Slot;
 use crate::source::FetchError;
 use crate::store::{Change, Claim, Committed, Grant, Lease, Listener, StoreError, Stored};
+use crate::threads;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -40,14 +41,14 @@ fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
     let duty = Arc::new(Mutex::new(Some(leader)));
     if core.settings.policy.flights == Flights::OwnThread {
-        let (core, duty) = (core.clone(), duty.clone());
+        let (own, duty) = (core.clone(), duty.clone());
         let flight = move || {
             let leader = duty.lock().take();
             if let Some(leader) = leader {
-                fly(&core, leader, None);
+                fly(&own, leader, None);
             }
         };
-        if thread::Builder::new().name("tkm-flight".into()).spawn(flight).is_ok() {
+        if threads::spawn("tkm-flight", &core.running, flight).is_ok() {
             return;
         }
     }
