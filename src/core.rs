@@ -217,17 +217,18 @@ impl Drop for Aboard {
     }
 }
 
-/// Who waits for whose flight, of those on whose behalf a thread waits. A forked child begins with nobody.
-static WAITS: OnceLock<PerProcess<Mutex<Vec<(u64, u64)>>>> = OnceLock::new();
+/// Who waits, and for whom.
+type Waits = Vec<(u64, u64)>;
 
-fn waits() -> &'static Mutex<Vec<(u64, u64)>> {
+/// The waits of all threads that run a flight themselves. A forked child begins with none.
+static WAITS: OnceLock<PerProcess<Mutex<Waits>>> = OnceLock::new();
+
+fn waits() -> &'static Mutex<Waits> {
     WAITS.get_or_init(Default::default).get(Default::default)
 }
 
 /// A wait for a flight, noted until it is over if the thread runs a flight itself.
-pub struct Waiting {
-    waits: Vec<(u64, u64)>,
-}
+pub struct Waiting(Waits);
 
 impl Waiting {
     /// Notes that this thread is going to wait for the flight of `core`.
@@ -236,9 +237,9 @@ impl Waiting {
     /// If that flight waits, through however many others, for one that this thread runs: neither would ever end.
     pub fn begin(core: &Core) -> Result<Waiting, Error> {
         let aboard = ABOARD.try_with(|aboard| aboard.borrow().clone()).unwrap_or_default();
-        let own: Vec<_> = aboard.iter().map(|side| (*side, core.side)).collect();
+        let own: Waits = aboard.iter().map(|side| (*side, core.side)).collect();
         if own.is_empty() {
-            return Ok(Waiting { waits: own });
+            return Ok(Waiting(own));
         }
         let mut waits = waits().lock();
         let mut awaited = vec![core.side];
@@ -253,17 +254,17 @@ impl Waiting {
             next += 1;
         }
         waits.extend(&own);
-        Ok(Waiting { waits: own })
+        Ok(Waiting(own))
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.waits.is_empty() {
+        if self.0.is_empty() {
             return;
         }
         let mut waits = waits().lock();
-        for wait in &self.waits {
+        for wait in &self.0 {
             // Not there in a child that was forked meanwhile.
             if let Some(at) = waits.iter().position(|noted| noted == wait) {
                 waits.swap_remove(at);

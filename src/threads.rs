@@ -10,7 +10,7 @@ use std::time::Instant;
 /// How many threads one manager has in this process.
 #[derive(Default)]
 pub struct Running {
-    count: Mutex<usize>,
+    count: Mutex<u32>,
     ended: Condvar,
 }
 
