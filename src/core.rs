@@ -7,11 +7,13 @@ use crate::event::{Event, Observer};
 use crate::flight::SingleFlight;
 use crate::locks::Mutex;
 use crate::policy::{self, MOST_ABANDONED, Policy};
-use crate::slot::{Face, Slot};
+use crate::settle::Uncommitted;
+use crate::slot::Slot;
 use crate::source::TokenSource;
 use crate::store::{Lease, Store, StoreError, Stored, TokenName};
+use crate::threads::Running;
 use crate::token::Token;
-use std::cell::RefCell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -36,11 +38,21 @@ pub struct Core {
     pub owner: Arc<str>,
     pub slot: Slot,
     pub flights: Arc<SingleFlight<Outcome>>,
+    pub running: Arc<Running>,
     pub counters: Counters,
+    /// The number of this state, unlike that of any other in this process.
+    pub side: u64,
+    /// The number of the token's name, the same for all managers of that name.
+    name: u64,
     seed: u64,
+    /// The whole life of the token at hand, in nanoseconds.
+    life: AtomicU64,
     attempts: AtomicU64,
     abandoned: AtomicUsize,
     failure: Mutex<Option<Failure>>,
+    /// The pause that this process keeps by itself, whatever the fleet does.
+    own_pause: Mutex<Option<Failure>>,
+    uncommitted: Mutex<Option<Uncommitted>>,
 }
 
 /// A failure that callers are told of without another flight.
@@ -49,6 +61,14 @@ struct Failure {
     remembered_until: Instant,
     /// When its pause is over, if it has one.
     retry_at: Option<Instant>,
+}
+
+impl Failure {
+    /// Returns the error with what is left of its pause, as long as it is remembered.
+    fn told(&self) -> Option<Error> {
+        let retry_after = self.retry_at.map(clock::left);
+        (!clock::left(self.remembered_until).is_zero()).then(|| self.error.with_retry_after(retry_after))
+    }
 }
 
 #[derive(Default)]
@@ -68,7 +88,10 @@ impl Counters {
 }
 
 impl Core {
-    pub fn new(settings: Arc<Settings>, face: Arc<Face>) -> Arc<Core> {
+    pub fn new(settings: Arc<Settings>, slot: Slot) -> Arc<Core> {
+        static SIDES: AtomicU64 = AtomicU64::new(0);
+        let mut name = DefaultHasher::new();
+        settings.name.hash(&mut name);
         let mut random = [0; 16];
         if getrandom::fill(&mut random).is_err() {
             // Without the system's randomness, time and pid still keep two processes apart.
@@ -79,13 +102,19 @@ impl Core {
         Arc::new(Core {
             settings,
             owner: uuid::Builder::from_random_bytes(random).into_uuid().to_string().into(),
-            slot: Slot::new(face),
+            slot,
             flights: SingleFlight::new(Err(lost)),
+            running: Arc::default(),
             counters: Counters::default(),
+            side: SIDES.fetch_add(1, Ordering::Relaxed),
+            name: name.finish(),
             seed: u64::from_le_bytes(random[8..].try_into().expect("eight bytes")),
+            life: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
             failure: Mutex::new(None),
+            own_pause: Mutex::new(None),
+            uncommitted: Mutex::new(None),
         })
     }
 
@@ -123,11 +152,29 @@ impl Core {
             let name = &self.settings.name;
             log::debug!(target: "token_manager", "{name}: generation {generation} has the secret of the last one");
         }
-        let token = Token::new(value, generation, refresh_at, expires_at);
+        let token = Token::new(value, self.name, generation, refresh_at, expires_at);
         if self.slot.adopt(token) {
+            self.life.store(u64::try_from(life.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
             Counters::count(&self.counters.adopted);
             self.emit(Event::Adopted { generation, doubted });
         }
+    }
+
+    /// Returns a token at hand as a store holds it.
+    pub fn as_stored(&self, token: &Token) -> Stored {
+        let life = Duration::from_nanos(self.life.load(Ordering::Relaxed));
+        let (generation, value, left) = (token.generation(), token.share_secret(), token.expires_in());
+        Stored { generation, value, left, life, doubted: false }
+    }
+
+    /// Returns whether a flight is in the air already; if so, hits are let off looking for a while.
+    pub fn refreshing(&self) -> bool {
+        self.slot.postpone_while(|| self.flights.flying())
+    }
+
+    /// Returns whether the token is of this manager's name: generations of two names cannot be compared.
+    pub fn knows(&self, token: &Token) -> bool {
+        token.name() == self.name
     }
 
     /// Remembers what a flight's outcome means for the callers to come.
@@ -146,11 +193,43 @@ impl Core {
         *self.failure.lock() = failure;
     }
 
-    /// Returns the last failure while it is remembered, and what is left of its pause.
-    pub fn failure(&self) -> Option<(Option<Duration>, Error)> {
-        let failure = self.failure.lock();
-        let failure = failure.as_ref().filter(|failure| !clock::left(failure.remembered_until).is_zero())?;
-        Some((failure.retry_at.map(clock::left), failure.error.clone()))
+    /// Returns the last failure while it is remembered, with what is left of its pause.
+    pub fn failure(&self) -> Option<Error> {
+        self.failure.lock().as_ref().and_then(Failure::told)
+    }
+
+    /// Lets no flight of this process fetch for so long, for this reason.
+    pub fn pause(&self, error: Error, length: Duration) {
+        let until = clock::deadline(length);
+        *self.own_pause.lock() = Some(Failure { error, remembered_until: until, retry_at: Some(until) });
+    }
+
+    /// Returns why no flight of this process may fetch now, with what is left of the pause.
+    pub fn own_pause(&self) -> Option<Error> {
+        self.own_pause.lock().as_ref().and_then(Failure::told)
+    }
+
+    /// Forgets every failure and pause of this process.
+    pub fn forgive(&self) {
+        *self.own_pause.lock() = None;
+        *self.failure.lock() = None;
+        self.slot.postpone(Some(Moment::now()));
+    }
+
+    /// Keeps what could not be committed, unless something newer is kept already.
+    pub fn keep_uncommitted(&self, fetched: Uncommitted) {
+        let mut kept = self.uncommitted.lock();
+        if kept.as_ref().is_none_or(|kept| kept.generation() <= fetched.generation()) {
+            *kept = Some(fetched);
+        }
+    }
+
+    pub fn take_uncommitted(&self) -> Option<Uncommitted> {
+        self.uncommitted.lock().take()
+    }
+
+    pub fn has_uncommitted(&self) -> bool {
+        self.uncommitted.lock().is_some()
     }
 
     /// Returns whether too many sources never returned.
@@ -169,31 +248,5 @@ impl Core {
 
     pub fn abandoned(&self) -> usize {
         self.abandoned.load(Ordering::Relaxed)
-    }
-}
-
-thread_local! {
-    /// The processes' sides on whose behalf this thread runs code of others, innermost last.
-    static ABOARD: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Marks the thread as running a flight, so that waiting for that flight on it is an error and not a deadlock.
-pub struct Aboard;
-
-impl Aboard {
-    pub fn board(core: &Core) -> Aboard {
-        // A thread that is ending may have lost its list; then it is taken for one that runs no flight.
-        let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().push(core.owner.clone()));
-        Aboard
-    }
-
-    pub fn is(core: &Core) -> bool {
-        ABOARD.try_with(|aboard| aboard.borrow().contains(&core.owner)).unwrap_or(false)
-    }
-}
-
-impl Drop for Aboard {
-    fn drop(&mut self) {
-        let _ = ABOARD.try_with(|aboard| aboard.borrow_mut().pop());
     }
 }

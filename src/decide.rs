@@ -1,9 +1,10 @@
 //! All decisions. Pure: no clock, no lock, no thread, no store; time and chance come in as arguments.
 
 use crate::clock::Moment;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, FailureClass};
 use crate::policy::{
-    AFTER_LEASE, FAILURE_MEMORY, MARGIN, POLL, SAFETY_POLL, SAME_SECRET_PAUSE, STORE_CHECK, STORE_PAUSE, Window,
+    AFTER_LEASE, FAILURE_MEMORY, FIRST_COOL_DOWN, LONGEST_COOL_DOWN, MARGIN, POLL, SAFETY_POLL, SAME_SECRET_PAUSE,
+    STORE_CHECK, STORE_PAUSE, Window,
 };
 use crate::store::{Claimed, Cooling, Stored};
 use crate::token::Secret;
@@ -21,7 +22,7 @@ pub enum AtHand {
 }
 
 /// Tells fresh from due and expired; `refresh_at` is not after `expires_at`. `not_before` is the moment of the next
-/// attempt, in nanoseconds of the monotonic clock: after a failed refresh, or never while a flight is running.
+/// attempt, in nanoseconds of the monotonic clock: after a failed refresh, or of the next look at a running flight.
 #[inline]
 pub fn at_hand(now: Moment, refresh_at: Moment, expires_at: Moment, not_before: u64) -> AtHand {
     // The commonest answer takes one comparison of each clock.
@@ -36,10 +37,16 @@ pub fn at_hand(now: Moment, refresh_at: Moment, expires_at: Moment, not_before: 
     }
 }
 
-/// Returns which generations are no answer to the next claim. A token in use asks for a newer one. After one that is
-/// out of time, the same generation is welcome again, in case it was only a clock that stepped, but no older one.
-pub fn newer_than(usable: Option<u64>, seen: u64, void: u64) -> u64 {
-    usable.unwrap_or(seen.saturating_sub(1)).max(void)
+/// Returns whether a token is to be followed by a newer one: it is in use, or out of time by the monotonic clock, which never
+/// steps. Where the wall clock alone says that it is out of time, it may not be.
+pub fn wants_a_newer_one(now: Moment, expires_at: Moment) -> bool {
+    now.mono >= expires_at.mono || now.wall < expires_at.wall
+}
+
+/// Returns which generations are no answer to the next claim: those up to `last`, which wants a newer one. Where there is none
+/// such, the one that this process has `seen` is welcome again, in case it was only a clock that stepped, but no older one.
+pub fn newer_than(last: Option<u64>, seen: u64, void: u64) -> u64 {
+    last.unwrap_or(seen.saturating_sub(1)).max(void)
 }
 
 /// Returns how long before the end of its life a token is refreshed at the latest: a quarter of the life at most, so that
@@ -95,35 +102,68 @@ pub fn refresh_of_same(asked_at: Moment, refresh_at: Moment, expires_at: Moment)
     if refresh_at.reached(soonest) { refresh_at } else { soonest }
 }
 
+/// Why a flight must not ask the issuer, and may only take what the store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Barred {
+    /// Every place for a running source is taken by one that never returned.
+    Stuck,
+    /// This process pauses by itself.
+    Paused,
+    /// The caller on whose thread it runs has less time left than a fetch may take.
+    Hurried,
+}
+
+/// Returns whether a flight may ask the issuer; `left` is what is left to a caller on whose thread it runs.
+pub fn barred(stuck: bool, paused: bool, left: Option<Duration>, fetch_limit: Duration) -> Option<Barred> {
+    if stuck {
+        Some(Barred::Stuck)
+    } else if paused {
+        Some(Barred::Paused)
+    } else {
+        left.filter(|left| *left < fetch_limit).map(|_| Barred::Hurried)
+    }
+}
+
 /// What a flight does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Adopt(Stored),
-    Fetch {
-        generation: u64,
-        carry: Option<Secret>,
-    },
-    Watch {
-        lease_left: Duration,
-    },
+    Fetch { generation: u64, carry: Option<Secret> },
+    Watch { lease_left: Duration },
     Cool(Cooling),
-    Limit {
-        retry_after: Duration,
-    },
-    /// Every place for a running source is taken by one that never returned.
-    Stuck,
+    Limit { retry_after: Duration },
+    Bar(Barred),
 }
 
-/// Returns what follows from the store's answer; `stuck` if this process may not run the source.
-pub fn after_claim(claimed: Claimed, stuck: bool) -> Step {
-    match claimed {
-        Claimed::Token(stored) => Step::Adopt(stored),
-        Claimed::Granted { .. } | Claimed::Limited { .. } if stuck => Step::Stuck,
-        Claimed::Granted { generation, carry } => Step::Fetch { generation, carry },
-        Claimed::Busy { lease_left } => Step::Watch { lease_left },
-        Claimed::Cooling(cooling) => Step::Cool(cooling),
-        Claimed::Limited { retry_after } => Step::Limit { retry_after },
+/// Returns what follows from the store's answer.
+pub fn after_claim(claimed: Claimed, barred: Option<Barred>) -> Step {
+    match (claimed, barred) {
+        (Claimed::Token(stored), _) => Step::Adopt(stored),
+        (Claimed::Busy { lease_left }, _) => Step::Watch { lease_left },
+        (Claimed::Granted { .. } | Claimed::Limited { .. } | Claimed::Cooling(_), Some(barred @ Barred::Paused)) => {
+            Step::Bar(barred)
+        }
+        (Claimed::Cooling(cooling), _) => Step::Cool(cooling),
+        (Claimed::Granted { .. } | Claimed::Limited { .. }, Some(barred)) => Step::Bar(barred),
+        (Claimed::Granted { generation, carry }, None) => Step::Fetch { generation, carry },
+        (Claimed::Limited { retry_after }, None) => Step::Limit { retry_after },
     }
+}
+
+/// How long a process pauses after a failed fetch, and whether by itself: the fleet then knows nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnPause {
+    pub length: Duration,
+    pub own: bool,
+}
+
+/// Returns the pause after a failed fetch; `told` is the store's answer, an error if it could not be told.
+pub fn pause_after(class: FailureClass, retry_after: Option<Duration>, told: Result<Option<Cooling>, ()>) -> OwnPause {
+    let rejected = class == FailureClass::Rejected;
+    let first = if rejected { LONGEST_COOL_DOWN } else { FIRST_COOL_DOWN };
+    let stands = told.ok().flatten().map(|cooling| cooling.retry_after);
+    let length = stands.unwrap_or_else(|| retry_after.map_or(first, |pause| pause.max(FIRST_COOL_DOWN)));
+    OwnPause { length, own: rejected || told.is_err() }
 }
 
 /// Returns how long a subscribed flight waits for an event: until shortly after the lease, the safety poll at most.
@@ -137,7 +177,13 @@ pub fn poll(round: u32, patience_left: Duration) -> Duration {
     (POLL.0 * 2u32.pow(round.min(5))).min(POLL.1).min(patience_left)
 }
 
-/// Returns how long a caller without a token waits after a flight's failure before he asks again; `None` if he is told
+/// Returns how long to wait before the next try after so many that failed: 20 ms, doubling to `longest`, of which up to a half
+/// is taken off by `fraction`, so that many do not try at once.
+pub fn backoff(round: u32, longest: Duration, fraction: f64) -> Duration {
+    (POLL.0 * 2u32.pow(round.min(16))).min(longest).mul_f64(1.0 - fraction / 2.0)
+}
+
+/// Returns how long a caller without a token waits after a flight's failure before it asks again; `None` if it is told
 /// of it at once. Only a used-up budget is waited for, if the deadline allows.
 pub fn rest(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Duration) -> Option<Duration> {
     retry_after.filter(|pause| kind == ErrorKind::Limited && *pause < deadline_left)

@@ -64,7 +64,8 @@ pub enum ErrorKind {
     Limited,
     /// The settings contradict each other or the rules; the message names them.
     Config,
-    /// The source, or an observer, asked its own manager for a token that only it could bring.
+    /// The source, or an observer, asked for a token that only it could bring: its own manager's, or that of a manager
+    /// which waits for its own.
     Reentrant,
 }
 
@@ -76,7 +77,7 @@ struct Inner {
     kind: ErrorKind,
     message: String,
     retry_after: Option<Duration>,
-    cause: Option<Cause>,
+    cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
@@ -93,7 +94,10 @@ impl Error {
     }
 
     pub(crate) fn reentrant() -> Error {
-        Error::new(ErrorKind::Reentrant, "the token source asked its own manager for a token")
+        Error::new(
+            ErrorKind::Reentrant,
+            "the token source asked, itself or through other managers, for the token it is to bring",
+        )
     }
 
     pub(crate) fn store(cause: impl Into<Cause>) -> Error {
@@ -117,7 +121,13 @@ impl Error {
     }
 
     fn build(kind: ErrorKind, message: String, retry_after: Option<Duration>, cause: Option<Cause>) -> Error {
-        Error(Arc::new(Inner { kind, message, retry_after, cause }))
+        Error(Arc::new(Inner { kind, message, retry_after, cause: cause.map(Arc::from) }))
+    }
+
+    /// The same error, at a time when so much of its pause is left.
+    pub(crate) fn with_retry_after(&self, retry_after: Option<Duration>) -> Error {
+        let Inner { kind, message, cause, .. } = &*self.0;
+        Error(Arc::new(Inner { kind: *kind, message: message.clone(), retry_after, cause: cause.clone() }))
     }
 
     /// Returns what kind of error it is.

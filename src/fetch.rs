@@ -1,17 +1,17 @@
 //! Runs the source, on a thread of its own while the lease is renewed here, and lets go of one that overruns its limit.
 
 use crate::clock::{self, Moment};
-use crate::core::{Aboard, Core, Counters};
-use crate::error::FailureClass;
+use crate::core::{Core, Counters};
 use crate::event::Event;
-use crate::refresh;
+use crate::reentrancy::ReentrancyGuard;
+use crate::settle;
 use crate::source::{Attempt, FetchError, Fetched};
 use crate::store::Lease;
+use crate::threads;
 use crate::token::Secret;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread;
 use std::time::Instant;
 
 /// What a source got, and the moment before it asked.
@@ -21,7 +21,7 @@ pub struct Brought {
 }
 
 /// Runs the source once and returns what it brought within the fetch limit; on this thread if it is a caller's, who has
-/// until his deadline.
+/// until its deadline.
 pub fn run(
     core: &Arc<Core>,
     lease: &Lease,
@@ -42,16 +42,14 @@ pub fn run(
             if let Err(SendError(late)) = give.send(brought) {
                 let _returned = Returned(&core);
                 match late {
-                    Ok(brought) => refresh::commit(&core, &lease, brought),
-                    // The issuer may have granted after the flight gave up, and so after the doubt that was cast then.
-                    Err(error) if error.class == FailureClass::UnknownOutcome => refresh::cast_doubt(&core, &lease),
-                    Err(_) => {}
+                    Ok(brought) => settle::commit(&core, &lease, brought),
+                    Err(error) => settle::report_late(&core, &lease, &error),
                 }
             }
         }
     };
     let policy = &core.settings.policy;
-    if thread::Builder::new().name("tkm-source".into()).spawn(source).is_err() {
+    if threads::spawn("tkm-source", &core.running, source).is_err() {
         // No thread to be had: fetch on this one, under a lease that needs no renewal.
         renew(core, lease, policy.inline_lease());
         return ask(core, lease, carry, limit);
@@ -103,7 +101,7 @@ impl Drop for Returned<'_> {
 
 /// Runs the source on this thread and refuses what cannot be used.
 fn ask(core: &Core, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> Result<Brought, FetchError> {
-    let _aboard = Aboard::board(core);
+    let _inside = ReentrancyGuard::enter(core);
     let attempt = Attempt { owner: lease.owner.clone(), generation: lease.generation, carry, deadline };
     let asked_at = Moment::now();
     // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
@@ -116,7 +114,8 @@ fn ask(core: &Core, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> 
 }
 
 fn renew(core: &Core, lease: &Lease, length: std::time::Duration) {
-    match core.settings.store.renew(&core.settings.name, lease, length) {
+    let until = clock::deadline(length / 3);
+    match settle::patiently(until, || core.settings.store.renew(&core.settings.name, lease, length)) {
         Ok(true) => {}
         Ok(false) => core.emit(Event::LeaseLost { generation: lease.generation }),
         // The next renewal may succeed in time; if none does, the commit is late and says so.

@@ -59,6 +59,12 @@ impl<T: Clone> SingleFlight<T> {
         state.outcome.clone()
     }
 
+    /// Returns whether a flight is in the air.
+    pub fn flying(&self) -> bool {
+        let state = self.state.lock();
+        state.started > state.ended
+    }
+
     /// Returns how many flights have landed, for a later [`rest`](SingleFlight::rest).
     pub fn landed(&self) -> u64 {
         self.state.lock().ended

@@ -20,6 +20,12 @@ impl<T> PerProcess<T> {
     /// Returns this process's value, made by `make` if the process was forked since the last call. Takes no lock in a
     /// process that has its value.
     pub fn get(&self, make: impl FnOnce() -> T) -> &T {
+        self.get_or_inherit(|_| make())
+    }
+
+    /// As [`get`](PerProcess::get), with the value of the nearest process above that had one, for `make` to take over what
+    /// it can read without waiting for a lock.
+    pub fn get_or_inherit(&self, make: impl FnOnce(&T) -> T) -> &T {
         let pid = process::id();
         let mut own = self;
         while own.pid != pid
@@ -28,9 +34,13 @@ impl<T> PerProcess<T> {
             own = child;
         }
         if own.pid != pid {
-            own = own.child.get_or_init(|| Box::new(PerProcess::new(make())));
+            own = own.child.get_or_init(|| Box::new(PerProcess::new(make(own.value()))));
         }
-        own.value.as_ref().expect("only drop takes the value")
+        own.value()
+    }
+
+    fn value(&self) -> &T {
+        self.value.as_ref().expect("only drop takes the value")
     }
 }
 

@@ -25,7 +25,7 @@
 //!
 //! | floor | files | duty |
 //! |---|---|---|
-//! | 0 | `clock` `token` `error` `fork` `locks` `sync` | time, secrets, errors, one value a process, locks |
+//! | 0 | `clock` `token` `error` `fork` `locks` `sync` `threads` | time, secrets, errors, one value a process, locks, threads |
 //! | 1 | `policy` `source` `store` `event` | numbers; the seams to the issuer, the store and the observer |
 //! | 2 | `decide` `store/rules` `store/memory` `store/redis` | decisions and the protocol, pure; the two stores |
 //! | 3 | `flight` `slot` | who leads and who waits; the token at hand |
@@ -46,11 +46,14 @@ mod fresh;
 mod locks;
 mod manager;
 mod policy;
+mod reentrancy;
 mod refresh;
+mod settle;
 mod slot;
 mod source;
 mod store;
 mod sync;
+mod threads;
 mod token;
 
 pub use builder::Builder;

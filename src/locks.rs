@@ -5,7 +5,7 @@
 
 use crate::clock;
 use std::ops::{Deref, DerefMut};
-use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard, WaitTimeoutResult};
+use std::sync::{self, PoisonError, RwLockReadGuard, RwLockWriteGuard, TryLockError, WaitTimeoutResult};
 use std::time::Instant;
 
 /// A lock for one.
@@ -70,6 +70,15 @@ pub struct RwLock<T>(sync::RwLock<T>);
 impl<T> RwLock<T> {
     pub fn read(&self) -> RwLockReadGuard<'_, T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads unless that would mean to wait.
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, T>> {
+        match self.0.try_read() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     pub fn write(&self) -> RwLockWriteGuard<'_, T> {

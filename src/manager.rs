@@ -2,15 +2,17 @@
 
 use crate::builder::Builder;
 use crate::clock;
-use crate::core::{Aboard, Core, Counters, Outcome, Settings};
+use crate::core::{Core, Counters, Outcome, Settings};
 use crate::decide::{self, AtHand};
 use crate::error::Error;
 use crate::event::Event;
 use crate::fork::PerProcess;
 use crate::fresh::{self, FreshGuard};
 use crate::policy::Flights;
+use crate::reentrancy::{self, ReentrancyGuard, Waiting};
 use crate::refresh;
-use crate::slot::Face;
+use crate::settle;
+use crate::slot::{Face, Slot};
 use crate::store::Inspection;
 use crate::token::Token;
 use std::fmt;
@@ -68,7 +70,8 @@ impl TokenManager {
 
     pub(crate) fn new(settings: Settings) -> TokenManager {
         let (face, settings) = (Face::new(), Arc::new(settings));
-        let core = PerProcess::new(Core::new(settings.clone(), face.clone()));
+        reentrancy::waits(); // made here, so that no fork meets it half made
+        let core = PerProcess::new(Core::new(settings.clone(), Slot::new(face.clone())));
         TokenManager { face, shared: Arc::new(Shared { settings, core }) }
     }
 
@@ -118,15 +121,23 @@ impl TokenManager {
 
     /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
     /// counts in this process alone. Blocks for one exchange with the store at
-    /// most, and only for the first thread of the process that rejects this generation.
+    /// most, and only for the first thread of the process that rejects this generation. A token of another name, which can
+    /// only be a mistake, is ignored, and that is logged.
     pub fn invalidate(&self, token: &Token) {
         let core = self.core();
+        if !core.knows(token) {
+            let name = &core.settings.name;
+            log::warn!(target: "token_manager", "{name}: told to invalidate a token of another name; nothing was done");
+            return;
+        }
         let generation = token.generation();
         if !core.slot.reject(generation) {
             return;
         }
         core.emit(Event::Invalidated { generation });
-        if let Err(error) = core.settings.store.invalidate(&core.settings.name, generation) {
+        let until = clock::deadline(core.settings.policy.deadline);
+        let Settings { store, name, .. } = &*core.settings;
+        if let Err(error) = settle::patiently(until, || store.invalidate(name, generation)) {
             // This process asks for a newer one all the same; the others find out by themselves.
             drop(core.store_failed("invalidate", error));
         }
@@ -176,17 +187,25 @@ impl TokenManager {
         store.inspect(name, egress).map_err(Error::store)
     }
 
-    /// Waits until neither a flight nor a source of this process is running; false if it took longer than this. Call it
-    /// before unloading what the source needs, when no thread asks for tokens any more and no guard of
-    /// [`keep_fresh`](TokenManager::keep_fresh) is left.
+    /// Ends the pauses after failures: that of the fleet, that of this process's egress, and this process's own. For operators,
+    /// when what was wrong has been put right.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be told; this process's own pause ends all the same.
+    pub fn lift_pause(&self) -> Result<(), Error> {
+        let Settings { store, name, egress, .. } = &*self.shared.settings;
+        self.core().forgive();
+        store.lift_pause(name, egress).map_err(Error::store)
+    }
+
+    /// Waits until this process has neither a flight nor a thread of this manager's, abandoned sources included; false if
+    /// that took longer than this. After true no thread of the library holds the source, so the source is dropped with the
+    /// last clone of the manager. Call it before unloading what the source needs, when no thread asks for tokens any more
+    /// and no guard of [`keep_fresh`](TokenManager::keep_fresh) is left: while one lives, so does its thread.
     pub fn quiesce(&self, within: Duration) -> bool {
         let (core, deadline) = (self.core(), clock::deadline(within));
-        let idle = core.flights.idle(deadline);
-        // An abandoned source tells nobody when it returns.
-        while core.abandoned() > 0 && !clock::left(deadline).is_zero() {
-            std::thread::sleep(clock::left(deadline).min(Duration::from_millis(5)));
-        }
-        idle && core.abandoned() == 0
+        // In this order: a thread may start a flight, but a flight on a caller's thread starts no thread.
+        core.running.none(deadline) && core.flights.idle(deadline)
     }
 
     /// Returns this process's name in the store: a UUID, another one after a fork.
@@ -196,7 +215,7 @@ impl TokenManager {
 
     fn core(&self) -> &Arc<Core> {
         let Shared { settings, core } = &*self.shared;
-        core.get(|| Core::new(settings.clone(), self.face.clone()))
+        core.get_or_inherit(|parent| Core::new(settings.clone(), parent.slot.forked()))
     }
 }
 
@@ -206,10 +225,12 @@ impl fmt::Debug for TokenManager {
     }
 }
 
-/// Has a due token refreshed; nobody waits, except for the caller who must fly himself.
+/// Has a due token refreshed; nobody waits, except for a caller whose thread must fly.
 fn refresh_due(core: &Arc<Core>, deadline: Instant) {
     let inline = core.settings.policy.flights == Flights::OnCallersThread;
-    if Aboard::is(core) || (inline && clock::left(deadline).is_zero()) {
+    // Who has less time than a fetch may take leaves it to others.
+    let hurried = inline && clock::left(deadline) < core.settings.policy.fetch_limit;
+    if hurried || core.refreshing() || ReentrancyGuard::is_inside(core) {
         return;
     }
     // Should no thread be left, a valid token is no reason to hold its caller up.
@@ -222,23 +243,23 @@ fn refresh_due(core: &Arc<Core>, deadline: Instant) {
 fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
     Counters::count(&core.counters.waits);
     loop {
-        if Aboard::is(core) {
+        if ReentrancyGuard::is_inside(core) {
             return Err(Error::reentrant());
         }
         if let Some((token, _)) = core.slot.look() {
             return Ok(token);
         }
         let failed = match core.failure() {
-            Some(failure) => Some(failure),
-            None => fly_or_follow(core, deadline)?.err().map(|error| (error.retry_after(), error)),
+            Some(error) => Some(error),
+            None => fly_or_follow(core, deadline)?.err(),
         };
-        if let Some((pause, error)) = failed {
+        if let Some(error) = failed {
             let landed = core.flights.landed();
             // The flight that failed may be a later one than that which brought this caller's token.
             if let Some((token, _)) = core.slot.look() {
                 return Ok(token);
             }
-            match decide::rest(error.kind(), pause, clock::left(deadline)) {
+            match decide::rest(error.kind(), error.retry_after(), clock::left(deadline)) {
                 Some(pause) => core.flights.rest(landed, clock::deadline(pause)),
                 None => return Err(error),
             }
@@ -251,11 +272,13 @@ fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
 
 fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> {
     let patience = match core.settings.policy.flights {
-        // A hurried caller's flight goes on, or each of his calls would ask the store again.
+        // A hurried caller's flight goes on, or each of its calls would ask the store again.
         Flights::OwnThread => deadline.max(refresh::unhurried(core)),
         Flights::OnCallersThread if clock::left(deadline).is_zero() => return Err(timed_out(core)),
         Flights::OnCallersThread => deadline,
     };
+    // A deadline of zero waits for nothing.
+    let _waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(core)).transpose()?;
     let number = refresh::join(core, patience, deadline, |slot| slot.look().is_none());
     core.flights.wait(number, deadline).ok_or_else(|| timed_out(core))
 }

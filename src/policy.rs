@@ -18,8 +18,13 @@ pub const LONGEST_COOL_DOWN: Duration = Duration::from_secs(60);
 pub const FAILURE_MEMORY: Duration = Duration::from_secs(1);
 /// The pause before the next refresh of a due token when the store failed.
 pub const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How long at a time hits are let off looking whether a refresh is under way, once one was: a child that was forked
+/// meanwhile finds none.
+pub const FLIGHT_CHECK: Duration = Duration::from_secs(1);
 /// The longest wait for an event of the store: events can be lost, the timer cannot.
 pub const SAFETY_POLL: Duration = Duration::from_secs(1);
+/// How long `keep_fresh` waits at the most before it tries again after failures: 20 ms, doubling, spread.
+pub const KEEPER_PAUSE: Duration = Duration::from_secs(5);
 /// How often a waiter polls when it cannot subscribe: the first pause and the one that doubling ends at.
 pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
@@ -225,6 +230,13 @@ impl Policy {
             }
         }
         self.window.check()?;
+        if self.flights == Flights::OnCallersThread && self.deadline <= self.fetch_limit {
+            return Err(format!(
+                "deadline is {:?} and fetch_limit is {:?}; with flights on the caller's thread the deadline must be longer \
+                 than fetch_limit, or no caller has the time to fetch",
+                self.deadline, self.fetch_limit
+            ));
+        }
         match (self.flights, self.lease) {
             (Flights::OwnThread, _) if self.renewed_lease() < 3 * store_timeout => Err(format!(
                 "lease is {:?} and the store's timeout is {store_timeout:?}; the lease must be at least three times the \

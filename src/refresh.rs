@@ -1,17 +1,19 @@
 //! The course of a flight: claim, then fetch and commit, or wait for the updater and claim again.
 
 use crate::clock::{self, Moment};
-use crate::core::{Aboard, Core, Counters, Outcome, Settings};
-use crate::decide::{self, Step, Usable};
+use crate::core::{Core, Counters, Outcome, Settings};
+use crate::decide::{self, Barred, Step};
 use crate::error::{Error, FailureClass};
 use crate::event::Event;
-use crate::fetch::{self, Brought};
+use crate::fetch;
 use crate::flight::{Joined, Leader};
 use crate::locks::Mutex;
-use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, STORE_PAUSE};
+use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, SAFETY_POLL, STORE_PAUSE};
+use crate::reentrancy::ReentrancyGuard;
+use crate::settle;
 use crate::slot::Slot;
-use crate::source::FetchError;
-use crate::store::{Change, Claim, Committed, Failure, Grant, Lease, Listener, StoreError, Stored};
+use crate::store::{Change, Claim, Claimed, Lease, Listener, StoreError};
+use crate::threads;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
@@ -40,14 +42,14 @@ fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
     let duty = Arc::new(Mutex::new(Some(leader)));
     if core.settings.policy.flights == Flights::OwnThread {
-        let (core, duty) = (core.clone(), duty.clone());
+        let (own, duty) = (core.clone(), duty.clone());
         let flight = move || {
             let leader = duty.lock().take();
             if let Some(leader) = leader {
-                fly(&core, leader, None);
+                fly(&own, leader, None);
             }
         };
-        if thread::Builder::new().name("tkm-flight".into()).spawn(flight).is_ok() {
+        if threads::spawn("tkm-flight", &core.running, flight).is_ok() {
             return;
         }
     }
@@ -60,16 +62,19 @@ fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     fly(core, leader, Some(deadline));
 }
 
-/// Flies on this thread and lands with an outcome, come what may. If it is a caller's thread, he has until his deadline,
-/// however patient those are who wait with him.
+/// Flies on this thread and lands with an outcome, come what may. A caller's thread flies until that caller's deadline, however
+/// patient those are who wait with it.
 fn fly(core: &Arc<Core>, leader: Leader<Outcome>, callers_deadline: Option<Instant>) {
-    let _aboard = Aboard::board(core);
+    let _inside = ReentrancyGuard::enter(core);
     Counters::count(&core.counters.flights);
     core.slot.postpone(None);
     let outcome = catch_unwind(AssertUnwindSafe(|| course(core, &leader, callers_deadline)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     core.note(&outcome);
     leader.land(outcome);
+    if callers_deadline.is_none() {
+        settle::repeat_commit(core);
+    }
 }
 
 fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<Instant>) -> Outcome {
@@ -78,21 +83,22 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
     let attempt = core.next_attempt();
     let mut watch = Watch { listener: None, round: 0 };
     loop {
-        let stuck = core.stuck();
+        settle::commit_kept(core);
+        let left = callers_deadline.map(clock::left);
+        let barred = decide::barred(core.stuck(), core.own_pause().is_some(), left, policy.fetch_limit);
         let asked_at = Moment::now();
         let claim = Claim {
             owner: &core.owner,
             attempt,
             newer_than: core.slot.newer_than(),
             lease,
-            budget: if stuck { None } else { Some(policy.budget) },
+            budget: if barred.is_some() { None } else { Some(policy.budget) },
             egress: &core.settings.egress,
         };
-        let claimed = match core.settings.store.claim(&core.settings.name, &claim) {
-            Ok(claimed) => claimed,
-            Err(error) => return Err(core.store_failed("claim", error)),
-        };
-        match decide::after_claim(claimed, stuck) {
+        let until = patience(leader, callers_deadline);
+        let claimed = settle::patiently(until, || core.settings.store.claim(&core.settings.name, &claim));
+        let claimed = claimed.map_err(|error| core.store_failed("claim", error))?;
+        let lease_left = match decide::after_claim(claimed, barred) {
             Step::Adopt(stored) => {
                 core.adopt(stored, asked_at);
                 return Ok(());
@@ -100,33 +106,43 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
             Step::Fetch { generation, carry } => {
                 let lease = Lease { owner: core.owner.clone(), attempt, generation };
                 core.emit(Event::Granted { generation, owner: core.owner.to_string() });
-                return match fetch::run(core, &lease, carry, callers_deadline) {
+                let fetched = fetch::run(core, &lease, carry, callers_deadline);
+                return match fetched {
                     Ok(brought) => {
-                        commit(core, &lease, brought);
+                        settle::commit(core, &lease, brought);
                         Ok(())
                     }
-                    Err(error) => Err(give_up(core, &lease, error)),
+                    Err(error) => Err(settle::give_up(core, &lease, error)),
                 };
             }
             Step::Watch { lease_left } => {
                 core.emit(Event::Waiting { lease_left });
-                let patience = callers_deadline.or_else(|| leader.patience()).map_or(Duration::ZERO, clock::left);
-                if patience.is_zero() {
-                    return Ok(());
-                }
-                watch.wait(core, attempt, lease_left, patience);
+                lease_left
+            }
+            // Somebody with more time may become the updater at any moment.
+            Step::Bar(Barred::Hurried) => SAFETY_POLL,
+            Step::Bar(Barred::Paused) => return core.own_pause().map_or(Ok(()), Err),
+            Step::Bar(Barred::Stuck) => {
+                let message = format!("{MOST_ABANDONED} earlier calls of the token source never returned");
+                return Err(Error::source(FailureClass::UnknownOutcome, Some(FIRST_COOL_DOWN), message));
             }
             Step::Cool(cooling) => return Err(Error::cooling(cooling.class, cooling.retry_after)),
             Step::Limit { retry_after } => {
                 core.emit(Event::Limited { retry_after });
                 return Err(Error::limited(retry_after));
             }
-            Step::Stuck => {
-                let message = format!("{MOST_ABANDONED} earlier calls of the token source never returned");
-                return Err(Error::source(FailureClass::UnknownOutcome, Some(FIRST_COOL_DOWN), message));
-            }
+        };
+        let left = clock::left(patience(leader, callers_deadline));
+        if left.is_zero() {
+            return Ok(());
         }
+        watch.wait(core, attempt, lease_left, left);
     }
+}
+
+/// Returns until when the flight may go on waiting.
+fn patience(leader: &Leader<Outcome>, callers_deadline: Option<Instant>) -> Instant {
+    callers_deadline.or_else(|| leader.patience()).unwrap_or_else(Instant::now)
 }
 
 /// How a flight waits for another process: subscribed if it can be, polling if not.
@@ -175,70 +191,24 @@ fn listen(listener: &mut dyn Listener, at_most: Duration) -> Result<(), StoreErr
     }
 }
 
-/// Puts the fetched token where the fleet finds it. If the store is out of reach the process goes on with it alone.
-pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought) {
-    let generation = lease.generation;
-    let (now, lifetime) = (Moment::now(), fetched.lifetime);
-    let took = now.since(asked_at);
-    let Usable { left, slow } = decide::usable(&core.settings.policy.window, lifetime, took);
-    core.emit(Event::Fetched { generation, took, lifetime });
-    if slow {
-        core.emit(Event::Slow { generation, took, lifetime });
-    }
-    let grant = Grant {
-        value: fetched.secret.clone(),
-        left,
-        life: lifetime,
-        age: Some(took),
-        carry: fetched.carry,
-        carry_lifetime: fetched.carry_lifetime,
+/// Takes over what the store has, without the right to fetch: what to do upon an event, which anybody may forge.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub fn take_over(core: &Core) -> Result<(), StoreError> {
+    let (asked_at, policy) = (Moment::now(), &core.settings.policy);
+    let claim = Claim {
+        owner: &core.owner,
+        attempt: core.next_attempt(),
+        newer_than: core.slot.newer_than(),
+        lease: policy.renewed_lease(),
+        budget: None,
+        egress: &core.settings.egress,
     };
-    let fresh = |doubted| Stored { generation, value: fetched.secret, left, life: lifetime, doubted };
-    match core.settings.store.commit(&core.settings.name, lease, &grant) {
-        Ok(Committed::Written { doubted }) => {
-            core.emit(Event::Committed { generation, late: doubted });
-            core.adopt(fresh(doubted), now)
-        }
-        Ok(Committed::Superseded(stored)) => core.adopt(stored, now),
-        Ok(Committed::Void) => {}
-        Err(error) => {
-            core.store_failed("commit", error);
-            core.adopt(fresh(false), now)
-        }
+    if let Claimed::Token(stored) = core.settings.store.claim(&core.settings.name, &claim)? {
+        core.adopt(stored, asked_at);
     }
-}
-
-/// Tells the fleet of the failure.
-fn give_up(core: &Core, lease: &Lease, FetchError { class, retry_after, cause }: FetchError) -> Error {
-    Counters::count(&core.counters.failures);
-    let pause = match core.settings.store.fail(
-        &core.settings.name,
-        lease,
-        &Failure { class, retry_after, egress: &core.settings.egress },
-    ) {
-        Ok(Some(cooling)) => cooling.retry_after,
-        Ok(None) => retry_after.unwrap_or(FIRST_COOL_DOWN),
-        Err(error) => {
-            // The lease ends by itself.
-            core.store_failed("record a failure", error);
-            retry_after.unwrap_or(FIRST_COOL_DOWN)
-        }
-    };
-    core.emit(Event::Failed { class, retry_after: pause });
-    log::warn!(target: "token_manager", "{}: {cause}", core.settings.name);
-    Error::source(class, Some(pause), cause)
-}
-
-/// Tells the fleet, after the flight has ended, that nobody knows what the issuer granted to it.
-pub fn cast_doubt(core: &Core, lease: &Lease) {
-    let told = core.settings.store.fail(
-        &core.settings.name,
-        lease,
-        &Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: &core.settings.egress },
-    );
-    if let Err(error) = told {
-        core.store_failed("record a failure", error);
-    }
+    Ok(())
 }
 
 /// Returns until when a flight goes on that nobody waits for.

@@ -3,6 +3,7 @@
 
 use crate::clock::Moment;
 use crate::decide::{self, AtHand};
+use crate::policy::FLIGHT_CHECK;
 use crate::sync::{AtomicU64, Ordering, RwLock, thread_local};
 use crate::token::{Secret, Token};
 use std::cell::RefCell;
@@ -70,6 +71,16 @@ impl Face {
         decide::at_hand(now, token.refresh_at(), token.expires_at(), self.not_before.load(Ordering::Relaxed))
     }
 
+    /// Returns the calling thread's clone if it is of the token still.
+    fn own(&self) -> Option<Token> {
+        let own = OWN.try_with(|own| {
+            let own = own.borrow();
+            let own = own.get(self.place)?.as_ref()?;
+            (own.version == self.version.load(Ordering::Acquire)).then(|| own.token.clone())
+        });
+        own.ok().flatten()
+    }
+
     /// Keeps a clone for the calling thread's next hits.
     fn keep(&self, version: u64, token: &Token) {
         // A thread that is ending has no place any more, and needs none.
@@ -89,7 +100,7 @@ pub struct Slot {
     held: RwLock<Held>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Held {
     token: Option<Token>,
     /// The highest generation that this process has had.
@@ -99,11 +110,26 @@ struct Held {
 }
 
 impl Slot {
-    /// Makes an empty slot behind a face, which a forked child takes over from its parent.
+    /// Makes an empty slot behind a new face.
     pub fn new(face: Arc<Face>) -> Slot {
-        face.version.store(0, Ordering::Release);
-        face.not_before.store(0, Ordering::Relaxed);
         Slot { face, held: RwLock::default() }
+    }
+
+    /// Makes the slot of a forked child, behind the same face: it goes on with what its parent had. It never waits for the
+    /// parent's lock, which a thread that the child does not have may hold; then the calling thread's clone has to do.
+    pub fn forked(&self) -> Slot {
+        let inherited = self.held.try_read().map(|held| held.clone()).unwrap_or_else(|| {
+            let token = self.face.own();
+            Held { seen: token.as_ref().map_or(0, Token::generation), token, void: 0 }
+        });
+        let slot = Slot::new(self.face.clone());
+        let mut held = slot.held.write();
+        *held = inherited;
+        slot.publish(&held);
+        // Whatever the parent was about to do, the child has no flight.
+        self.face.not_before.store(0, Ordering::Relaxed);
+        drop(held);
+        slot
     }
 
     /// Returns the token that may be served now, and whether it is due.
@@ -125,6 +151,11 @@ impl Slot {
         if token.generation() <= held.void || token.generation() < held.seen {
             return false;
         }
+        // The store's clock may have been set back since the token was taken first: its end does not move.
+        let token = match &held.token {
+            Some(last) if last.generation() == token.generation() => token.ending_no_later_than(last),
+            _ => token,
+        };
         held.seen = token.generation();
         held.token = Some(token);
         self.publish(&held);
@@ -154,8 +185,9 @@ impl Slot {
     /// Returns which generations are no answer to the next claim.
     pub fn newer_than(&self) -> u64 {
         let held = self.held.read();
-        let usable = held.token.as_ref().filter(|token| !Moment::now().reached(token.expires_at()));
-        decide::newer_than(usable.map(Token::generation), held.seen, held.void)
+        let now = Moment::now();
+        let last = held.token.as_ref().filter(|token| decide::wants_a_newer_one(now, token.expires_at()));
+        decide::newer_than(last.map(Token::generation), held.seen, held.void)
     }
 
     /// Returns whether this is the secret of the token at hand, which has an earlier generation.
@@ -164,14 +196,33 @@ impl Slot {
         held.token.as_ref().is_some_and(|token| token.generation() < generation && token.secret() == secret.reveal())
     }
 
+    /// Returns whether a token of this generation would be taken into use.
+    pub fn wants(&self, generation: u64) -> bool {
+        let held = self.held.read();
+        generation > held.void && generation >= held.seen
+    }
+
     /// Returns the highest generation that this process has had.
     pub fn seen(&self) -> u64 {
         self.held.read().seen
     }
 
-    /// Lets no refresh start before then; `None` for as long as a flight is running.
+    /// Lets no refresh start before then; `None` while a flight is running, which is to be looked at again now and then.
     pub fn postpone(&self, until: Option<Moment>) {
-        self.face.not_before.store(until.map_or(u64::MAX, |until| until.mono), Ordering::Relaxed);
+        let until = until.unwrap_or_else(|| Moment::now().after(FLIGHT_CHECK));
+        self.face.not_before.store(until.mono, Ordering::Relaxed);
+    }
+
+    /// Postpones the next look if a flight is still running; one that lands meanwhile has the last word. Returns whether
+    /// it is.
+    pub fn postpone_while(&self, running: impl FnOnce() -> bool) -> bool {
+        let last = self.face.not_before.load(Ordering::Relaxed);
+        let runs = running();
+        if runs {
+            let next = Moment::now().after(FLIGHT_CHECK).mono;
+            let _ = self.face.not_before.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        runs
     }
 
     /// Gives the present state a version of its own; the caller holds the write lock.

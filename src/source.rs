@@ -13,8 +13,9 @@ pub trait TokenSource: Send + Sync + 'static {
     ///
     /// Called by the one process of the fleet that won the right to ask, on a short-lived thread of its own (on the
     /// caller's thread with [`Flights::OnCallersThread`](crate::Flights)), never twice at a time in one manager unless
-    /// an earlier call was abandoned. It may block, and should give up within [`Attempt::remaining`]. A panic is
-    /// reported to all waiters as an error. No lock is held meanwhile.
+    /// an earlier call was abandoned. Its own thread blocks signals, and so does a program that it starts there. It may
+    /// block, and should give up within [`Attempt::remaining`]. A panic is reported to all waiters as an error. No lock is
+    /// held meanwhile.
     ///
     /// # Errors
     /// A [`FetchError`] says what is known of the issuer's answer; its class decides the cool-down.

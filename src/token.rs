@@ -36,14 +36,17 @@ pub struct Token(Arc<Grant>);
 
 struct Grant {
     secret: Secret,
+    /// The number of the token's name.
+    name: u64,
     generation: u64,
     refresh_at: Moment,
     expires_at: Moment,
 }
 
 impl Token {
-    pub(crate) fn new(secret: Secret, generation: u64, refresh_at: Moment, expires_at: Moment) -> Token {
-        Token(Arc::new(Grant { secret, generation, refresh_at, expires_at }))
+    /// Makes a token of the name with this number.
+    pub(crate) fn new(secret: Secret, name: u64, generation: u64, refresh_at: Moment, expires_at: Moment) -> Token {
+        Token(Arc::new(Grant { secret, name, generation, refresh_at, expires_at }))
     }
 
     /// Returns the secret text, to be sent to the API.
@@ -65,6 +68,15 @@ impl Token {
         Moment::now().until(self.0.expires_at)
     }
 
+    pub(crate) fn share_secret(&self) -> Secret {
+        self.0.secret.clone()
+    }
+
+    /// Returns the number of the token's name.
+    pub(crate) fn name(&self) -> u64 {
+        self.0.name
+    }
+
     #[inline]
     pub(crate) fn refresh_at(&self) -> Moment {
         self.0.refresh_at
@@ -77,7 +89,15 @@ impl Token {
 
     /// Returns the same token to be refreshed from `refresh_at` on.
     pub(crate) fn due_from(&self, refresh_at: Moment) -> Token {
-        Token::new(self.0.secret.clone(), self.0.generation, refresh_at, self.0.expires_at)
+        let Grant { secret, name, generation, expires_at, .. } = &*self.0;
+        Token::new(secret.clone(), *name, *generation, refresh_at, *expires_at)
+    }
+
+    /// Returns this token, out of use no later than the other one is by the monotonic clock.
+    pub(crate) fn ending_no_later_than(&self, other: &Token) -> Token {
+        let Grant { secret, name, generation, refresh_at, expires_at } = &*self.0;
+        let cut = |moment: &Moment| Moment { mono: moment.mono.min(other.0.expires_at.mono), ..*moment };
+        Token::new(secret.clone(), *name, *generation, cut(refresh_at), cut(expires_at))
     }
 
     /// Returns the same token under a reference count of its own, which no other thread writes.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use token_manager::internals::Moment;
-use token_manager::internals::decide::{self, AtHand, Step, Usable};
+use token_manager::internals::decide::{self, AtHand, Barred, Step, Usable};
 use token_manager::internals::policy::Window;
 use token_manager::{Claimed, Cooling, ErrorKind, FailureClass, Portion, Secret, Stored};
 
@@ -202,14 +202,70 @@ fn each_answer_to_a_claim_has_its_step() {
     let cooling = Cooling { retry_after: S, class: FailureClass::Throttled };
     let rows = [
         (Claimed::Token(stored.clone()), Step::Adopt(stored.clone()), Step::Adopt(stored)),
-        (Claimed::Granted { generation: 7, carry: None }, Step::Fetch { generation: 7, carry: None }, Step::Stuck),
+        (
+            Claimed::Granted { generation: 7, carry: None },
+            Step::Fetch { generation: 7, carry: None },
+            Step::Bar(Barred::Stuck),
+        ),
         (Claimed::Busy { lease_left: S }, Step::Watch { lease_left: S }, Step::Watch { lease_left: S }),
         (Claimed::Cooling(cooling), Step::Cool(cooling), Step::Cool(cooling)),
-        (Claimed::Limited { retry_after: S }, Step::Limit { retry_after: S }, Step::Stuck),
+        (Claimed::Limited { retry_after: S }, Step::Limit { retry_after: S }, Step::Bar(Barred::Stuck)),
     ];
     for (claimed, step, when_stuck) in rows {
-        assert_eq!(decide::after_claim(claimed.clone(), false), step);
-        assert_eq!(decide::after_claim(claimed, true), when_stuck);
+        assert_eq!(decide::after_claim(claimed.clone(), None), step);
+        assert_eq!(decide::after_claim(claimed, Some(Barred::Stuck)), when_stuck);
+    }
+    let cooling = Claimed::Cooling(Cooling { retry_after: S, class: FailureClass::Throttled });
+    assert_eq!(decide::after_claim(cooling, Some(Barred::Paused)), Step::Bar(Barred::Paused));
+}
+
+#[test]
+fn a_flight_is_barred_from_the_issuer_by_stuck_sources_a_pause_or_a_caller_in_a_hurry() {
+    let rows = [
+        // stuck, paused, what is left to a caller; barred
+        (false, false, None, None),
+        (false, false, Some(10 * S), None),
+        (false, false, Some(10 * S - ms(1)), Some(Barred::Hurried)),
+        (false, true, Some(S), Some(Barred::Paused)),
+        (true, true, None, Some(Barred::Stuck)),
+    ];
+    for (stuck, paused, left, barred) in rows {
+        assert_eq!(decide::barred(stuck, paused, left, 10 * S), barred);
+    }
+}
+
+#[test]
+fn the_pause_after_a_failure_is_the_store_s_and_the_process_s_own_where_the_fleet_keeps_none() {
+    let told = |seconds: u32, class| Ok(Some(Cooling { retry_after: seconds * S, class }));
+    let rows = [
+        // class, retry after, the store's answer; pause, own
+        (FailureClass::Unavailable, None, told(3, FailureClass::Unavailable), 3, false),
+        (FailureClass::Throttled, Some(9), Ok(None), 9, false),
+        (FailureClass::Rejected, None, told(61, FailureClass::Rejected), 61, true),
+        (FailureClass::Rejected, None, Ok(None), 60, true),
+        (FailureClass::Throttled, Some(9), Err(()), 9, true),
+        (FailureClass::Unavailable, Some(0), Err(()), 1, true),
+        (FailureClass::UnknownOutcome, None, Err(()), 1, true),
+    ];
+    for (class, retry_after, told, length, own) in rows {
+        let pause = decide::pause_after(class, retry_after.map(|seconds: u32| seconds * S), told);
+        assert_eq!((pause.length, pause.own), (length * S, own), "{class}");
+    }
+}
+
+#[test]
+fn who_failed_tries_again_later_and_later_and_not_with_all_others_at_once() {
+    for (round, wait) in [(0, 20), (1, 40), (8, 5000), (u32::MAX, 5000)] {
+        assert_eq!(decide::backoff(round, 5 * S, 0.0), ms(wait));
+        assert_eq!(decide::backoff(round, 5 * S, 1.0), ms(wait) / 2);
+    }
+}
+
+#[test]
+fn a_token_that_only_the_wall_clock_calls_expired_is_welcome_again() {
+    let end = Moment { mono: 100, wall: 100 };
+    for (mono, wall, newer) in [(99, 99, true), (99, 100, false), (100, 99, true), (100, 100, true)] {
+        assert_eq!(decide::wants_a_newer_one(Moment { mono, wall }, end), newer);
     }
 }
 

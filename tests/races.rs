@@ -174,6 +174,41 @@ fn a_token_adopted_while_the_guard_asks_the_store_is_not_fetched_again() {
     drop(guard);
 }
 
+/// A refresh asks another manager, whose source asks for the due token, for longer than hits are let off looking again.
+#[test]
+fn a_due_token_is_served_to_a_source_that_its_own_refresh_waits_for() {
+    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+        let manager: Arc<OnceLock<TokenManager>> = Arc::default();
+        let (asked, due) = (Script::new(HOUR), manager.clone());
+        asked.answer(move |_| {
+            let (start, manager) = (Instant::now(), due.wait());
+            while start.elapsed() < Duration::from_millis(2_200) {
+                let answers = [manager.get(), manager.get_within(Duration::ZERO)];
+                let secrets = answers.map(|answer| answer.unwrap().secret().to_owned());
+                assert_eq!(secrets, ["doubted", "doubted"]);
+                thread::sleep(Duration::from_millis(5));
+            }
+            Ok(token_manager::Fetched::new("asked", HOUR))
+        });
+        let builder = TokenManager::builder("u").store(MemoryStore::new()).deadline(LONG).flights(flights);
+        let asked_manager = builder.source(asked.source()).build().unwrap();
+        let mut store = Bent::new();
+        store.claim = Box::new(|call| {
+            let (value, left) = (Secret::new("doubted"), HOUR - Duration::from_secs(60));
+            (call == 0).then_some(Claimed::Token(Stored { generation: 7, value, left, life: HOUR, doubted: true }))
+        });
+        let inner = asked_manager.clone();
+        let builder = TokenManager::builder("t").store(store).deadline(LONG).flights(flights);
+        let source =
+            move |_: &token_manager::Attempt| Ok(token_manager::Fetched::new(inner.get().unwrap().secret(), HOUR));
+        let manager = manager.get_or_init(|| builder.source(source).build().unwrap());
+        assert_eq!(manager.get().unwrap().secret(), "doubted");
+        wait_until("the refresh has brought a token", || manager.get().unwrap().secret() == "asked");
+        assert_eq!((manager.stats().flights, manager.stats().fetches, asked.fetches()), (2, 1, 1));
+        assert!(manager.quiesce(LONG) && asked_manager.quiesce(LONG));
+    }
+}
+
 /// The caller who refreshes a due token himself gets a failure, and the token has expired meanwhile.
 #[test]
 fn an_inline_refresh_that_outlives_the_token_does_not_return_it() {

@@ -229,6 +229,28 @@ fn a_rejected_token_is_invalidated_by_a_hundred_threads_with_one_fetch() {
 }
 
 #[test]
+fn a_token_of_another_name_is_not_taken_for_this_managers() {
+    for backing in Backing::both() {
+        let script = Script::new(HOUR);
+        let build =
+            |name: &str, group: &str| backing.builder(name).group(group).source(script.source()).build().unwrap();
+        let manager = build("t", "g");
+        let token = manager.get().unwrap();
+        for other in [build("u", "g"), build("t", "h")] {
+            let later = other.get().unwrap();
+            assert!(later.generation() > token.generation());
+            manager.invalidate(&later);
+        }
+        assert_eq!((manager.get().unwrap().secret(), manager.inspect().unwrap().void), ("token-1", 0));
+        assert_eq!(script.fetches(), 3);
+        // The same token by way of another manager of the name is this one's.
+        manager.invalidate(&build("t", "g").get().unwrap());
+        assert_eq!(manager.inspect().unwrap().void, token.generation());
+        assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("token-4", 4));
+    }
+}
+
+#[test]
 fn with_token_calls_once_more_after_a_rejection() {
     let script = Script::new(HOUR);
     let manager = Backing::memory().builder("t").source(script.source()).build().unwrap();

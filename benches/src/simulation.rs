@@ -210,7 +210,7 @@ impl Fleet {
         };
         // Redis runs the command when it is free, not when it arrives.
         let claimed = self.ledger.claim(self.redis_free_at, &claim, &mut self.egress);
-        match decide::after_claim(claimed, false) {
+        match decide::after_claim(claimed, None) {
             Step::Adopt(stored) => {
                 let fraction = self.fraction(process, stored.generation);
                 let (due, gone) = decide::times(

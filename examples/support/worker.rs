@@ -56,7 +56,9 @@ pub fn work_if_ordered() {
             ["halt"] => worker.halt(load.take()),
             ["stats"] => worker.stats(),
             ["starve"] => starve(),
-            ["fork"] => worker.fork(),
+            ["fork"] => worker.fork(Worker::after_rejection),
+            ["fork", "serve"] => worker.fork(Worker::after_stats),
+            ["fork", "refresh"] => worker.fork(Worker::until_newer),
             _ => say(format!("what {line}")),
         }
     }
@@ -229,16 +231,37 @@ impl Worker {
         say(format!("stats flights={flights} fetches={fetches} waits={waits} abandoned={abandoned}"));
     }
 
-    /// Forks; the child makes one call, reports it and ends without any of the parent's clean-up.
-    fn fork(&self) {
+    /// The parent's hits are still there; the token is rejected so that the child has to ask the store.
+    fn after_rejection(&self, tally: &mut Tally) {
+        self.last.lock().iter().for_each(|token| self.manager.invalidate(token));
+        self.call(Duration::from_secs(20), tally);
+    }
+
+    /// Has the child make its own state, and calls.
+    fn after_stats(&self, tally: &mut Tally) {
+        self.manager.stats();
+        self.call(Duration::from_secs(2), tally);
+    }
+
+    /// Calls until there is a newer token, for ten seconds at most.
+    fn until_newer(&self, tally: &mut Tally) {
+        let (start, newest) = (Instant::now(), self.newest.load(Ordering::SeqCst));
+        while self.newest.load(Ordering::SeqCst) == newest && start.elapsed() < Duration::from_secs(10) {
+            self.call(Duration::from_secs(2), tally);
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Forks; the child makes its calls, reports them and ends without any of the parent's clean-up.
+    fn fork(&self, calls: fn(&Worker, &mut Tally)) {
+        let last = self.last.lock().clone();
         // SAFETY: the child only uses what is meant to work after a fork, and leaves through `_exit`.
         match unsafe { libc::fork() } {
             0 => {
-                // The parent's hits are still there; the token is rejected so that the child has to ask the store.
-                let token = self.last.lock().clone();
-                token.iter().for_each(|token| self.manager.invalidate(token));
+                // A thread that the child does not have may hold the parent's lock.
+                let own = Worker { last: Arc::new(Mutex::new(last)), ..self.clone() };
                 let mut tally = Tally::default();
-                self.call(Duration::from_secs(20), &mut tally);
+                calls(&own, &mut tally);
                 say(format!("got tag=child owner={} {tally}", self.manager.owner()));
                 unsafe { libc::_exit(0) }
             }

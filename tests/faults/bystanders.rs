@@ -1,7 +1,8 @@
 //! What happens to the process itself: it forks, it has no thread left, its clocks step.
 
-use crate::bench::{Bench, PATIENT, all_refused, all_served, served, wait_until};
+use crate::bench::{Bench, PATIENT, all_refused, all_served, in_time_and_order, served, wait_until};
 use crate::crew::Worker;
+use crate::issuer::Fault;
 use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, AtHand};
@@ -40,6 +41,47 @@ fn fork_while_other_threads_wait() {
     let newest = all_served(&worker.got("all"), 50);
     assert_eq!(all_served(&worker.word("got tag=child"), 1), newest);
     bench.assert_fetches(1);
+}
+
+#[test]
+fn a_child_of_a_busy_parent_goes_on_with_its_token_while_redis_is_down() {
+    let mut bench = Bench::new();
+    let mut worker = bench.worker();
+    let token = served(&mut worker, 50);
+    worker.order("load 8 0");
+    bench.redis.kill();
+    for _ in 0..20 {
+        worker.order("fork serve");
+        assert_eq!(all_served(&worker.word("got tag=child"), 1), token);
+        assert_eq!(worker.word("forked").text("reaped"), "true");
+    }
+    worker.order("halt");
+    let load = worker.got("load");
+    assert_eq!(all_served(&load, load.number("ok")), token);
+    bench.assert_fetches(1);
+}
+
+#[test]
+fn a_child_forked_during_a_refresh_that_hangs_refreshes_the_token_itself() {
+    let bench = Bench::new();
+    let old = served(&mut bench.worker(), 1);
+    bench.cast_doubt();
+    let mut worker = bench.worker_at(&bench.redis.url(), "fetch_limit=2000");
+    bench.issuer.set(|options| options.fault = Fault::Hang);
+    // Both on the thread that forks: the second one finds the token due, and from then on hits are let off looking.
+    for _ in 0..2 {
+        worker.order("call 10000");
+        assert_eq!(all_served(&worker.got("call"), 1), old);
+    }
+    bench.in_flight(1);
+    worker.order("fork refresh");
+    wait_until("the parent has given up", || bench.meta("fails") == 1);
+    bench.issuer.set(|options| options.fault = Fault::None);
+    let child = worker.word("got tag=child");
+    assert_eq!((child.text("errors"), child.number("low")), ("", old));
+    assert!(child.number("high") > old, "the child never refreshed");
+    in_time_and_order(&child);
+    bench.assert_fetches(3);
 }
 
 #[test]

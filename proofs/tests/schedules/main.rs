@@ -19,6 +19,9 @@ mod clock {
 mod decide {
     pub use token_manager::internals::decide::*;
 }
+mod policy {
+    pub use token_manager::internals::policy::*;
+}
 
 use flights::scenarios;
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};

@@ -14,7 +14,7 @@ macro_rules! slot_scenarios {
 
             fn token(generation: u64) -> Token {
                 let far = Moment::now().after(Duration::from_secs(3600));
-                Token::new(Secret::new(generation.to_string()), generation, far, far)
+                Token::new(Secret::new(generation.to_string()), 0, generation, far, far)
             }
 
             /// What a caller gets: a hit, or else a look at the slot.

@@ -48,6 +48,10 @@ impl<T> RwLock<T> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn try_read(&self) -> Option<explored::RwLockReadGuard<'_, T>> {
+        self.0.try_read().ok() // nobody panics under it
+    }
+
     pub fn write(&self) -> explored::RwLockWriteGuard<'_, T> {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }

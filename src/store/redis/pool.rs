@@ -3,6 +3,7 @@
 use super::connection::{Connector, Link};
 use crate::locks::Mutex;
 use crate::store::{StoreError, StoreErrorKind};
+use crate::threads;
 use r2d2::ManageConnection;
 use scheduled_thread_pool::{OnPoolDropBehavior, ScheduledThreadPool};
 use std::convert::Infallible;
@@ -49,7 +50,9 @@ impl Pool {
             .thread_name_pattern("tkm-pool-{}")
             .on_drop_behavior(OnPoolDropBehavior::DiscardPendingScheduled);
         // It panics where the system has no thread left.
-        let Ok(workers) = catch_unwind(|| workers.build()) else { return Pool::listed(connector, size) };
+        let Ok(workers) = catch_unwind(|| threads::without_signals(|| workers.build())) else {
+            return Pool::listed(connector, size);
+        };
         let links = r2d2::Pool::builder()
             .max_size(size)
             .min_idle(Some(0))

@@ -1,0 +1,152 @@
+//! How a fetch ends for the fleet: its token is committed, and kept until it is; or its failure is recorded, and paused for.
+
+use crate::clock::{self, Moment};
+use crate::core::{Core, Counters};
+use crate::decide::{self, Usable};
+use crate::error::Error;
+use crate::event::Event;
+use crate::fetch::Brought;
+use crate::policy::POLL;
+use crate::source::{FetchError, Fetched};
+use crate::store::{Committed, Failure, Grant, Lease, StoreError, StoreErrorKind, Stored};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// What a source brought, until the store has it.
+pub struct Uncommitted {
+    lease: Lease,
+    fetched: Fetched,
+    asked_at: Moment,
+    received_at: Moment,
+    /// How long the token could be used when it was received.
+    usable: Duration,
+}
+
+impl Uncommitted {
+    pub fn generation(&self) -> u64 {
+        self.lease.generation
+    }
+
+    fn left(&self, now: Moment) -> Duration {
+        self.usable.saturating_sub(now.since(self.received_at))
+    }
+
+    fn stored(&self, now: Moment, doubted: bool) -> Stored {
+        let (value, life) = (self.fetched.secret.clone(), self.fetched.lifetime);
+        Stored { generation: self.lease.generation, value, left: self.left(now), life, doubted }
+    }
+
+    fn grant(&self, now: Moment) -> Grant {
+        Grant {
+            value: self.fetched.secret.clone(),
+            left: self.left(now),
+            life: self.fetched.lifetime,
+            age: Some(now.since(self.asked_at)),
+            carry: self.fetched.carry.clone(),
+            carry_lifetime: self.fetched.carry_lifetime,
+        }
+    }
+
+    fn commit(&self, core: &Core) -> Result<(), StoreError> {
+        let (now, generation) = (Moment::now(), self.lease.generation);
+        match core.settings.store.commit(&core.settings.name, &self.lease, &self.grant(now))? {
+            Committed::Written { doubted } => {
+                core.emit(Event::Committed { generation, late: doubted });
+                core.adopt(self.stored(now, doubted), now);
+            }
+            Committed::Superseded(stored) => core.adopt(stored, now),
+            Committed::Void => {}
+        }
+        Ok(())
+    }
+}
+
+/// Puts the fetched token where the fleet finds it. If the store does not take it, the process goes on with it alone and keeps
+/// it for [`commit_kept`].
+pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought) {
+    let (received_at, generation, lifetime) = (Moment::now(), lease.generation, fetched.lifetime);
+    let took = received_at.since(asked_at);
+    let Usable { left: usable, slow } = decide::usable(&core.settings.policy.window, lifetime, took);
+    core.emit(Event::Fetched { generation, took, lifetime });
+    if slow {
+        core.emit(Event::Slow { generation, took, lifetime });
+    }
+    let fetched = Uncommitted { lease: lease.clone(), fetched, asked_at, received_at, usable };
+    if let Err(error) = fetched.commit(core) {
+        core.store_failed("commit", error);
+        core.adopt(fetched.stored(Moment::now(), false), Moment::now());
+        core.keep_uncommitted(fetched);
+    }
+}
+
+/// Commits what an earlier commit could not, as long as it is of use; true if nothing is left to commit.
+pub fn commit_kept(core: &Core) -> bool {
+    let Some(kept) = core.take_uncommitted() else { return true };
+    let out_of_time = kept.left(Moment::now()).is_zero() && kept.fetched.carry.is_none();
+    if out_of_time || !core.slot.wants(kept.lease.generation) {
+        return true;
+    }
+    match kept.commit(core) {
+        Ok(()) => true,
+        Err(error) => {
+            log::debug!(target: "token_manager", "{}: not committed yet: {error}", core.settings.name);
+            core.keep_uncommitted(kept);
+            false
+        }
+    }
+}
+
+/// Repeats a commit that failed until the lease, which nobody renews any more, must have ended.
+pub fn repeat_commit(core: &Core) {
+    let until = clock::deadline(core.settings.policy.renewed_lease());
+    let mut round = 0;
+    while core.has_uncommitted() && !clock::left(until).is_zero() {
+        let pause = decide::backoff(round, POLL.1, core.fraction(u64::from(round)));
+        thread::sleep(pause.min(clock::left(until)));
+        if commit_kept(core) {
+            return;
+        }
+        round += 1;
+    }
+}
+
+/// Tells the fleet of the failure; the error says how long this process pauses.
+pub fn give_up(core: &Core, lease: &Lease, FetchError { class, retry_after, cause }: FetchError) -> Error {
+    Counters::count(&core.counters.failures);
+    let failure = Failure { class, retry_after, egress: &core.settings.egress };
+    let until = clock::deadline(core.settings.policy.renewed_lease());
+    let told = patiently(until, || core.settings.store.fail(&core.settings.name, lease, &failure));
+    // If it could not be told, the lease ends by itself.
+    let told = told.map_err(|error| drop(core.store_failed("record a failure", error)));
+    let pause = decide::pause_after(class, retry_after, told);
+    let retry_after = pause.length;
+    core.emit(Event::Failed { class, retry_after });
+    log::warn!(target: "token_manager", "{}: {cause}", core.settings.name);
+    let error = Error::source(class, Some(retry_after), cause);
+    if pause.own {
+        core.pause(error.clone(), retry_after);
+    }
+    error
+}
+
+/// Tells the fleet, after the flight has ended, what became of its source: the issuer may have granted after the doubt that was
+/// cast then, or have asked to be left alone.
+pub fn report_late(core: &Core, lease: &Lease, error: &FetchError) {
+    let failure = Failure { class: error.class, retry_after: error.retry_after, egress: &core.settings.egress };
+    let until = clock::deadline(core.settings.policy.renewed_lease());
+    if let Err(error) = patiently(until, || core.settings.store.fail(&core.settings.name, lease, &failure)) {
+        core.store_failed("record a failure", error);
+    }
+}
+
+/// Calls the store, and again while all its connections are in use, until then.
+pub fn patiently<T>(until: Instant, verb: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    loop {
+        match verb() {
+            Err(error) if error.kind() == StoreErrorKind::Exhausted && !clock::left(until).is_zero() => {
+                thread::sleep(POLL.0.min(clock::left(until)));
+            }
+            answer => return answer,
+        }
+    }
+}
