@@ -13,6 +13,7 @@ use crate::store::{Change, Inspection, Listener, StoreError};
 use crate::threads;
 use crate::token::Token;
 use crossbeam::channel::{Receiver, Sender, bounded};
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,8 +116,8 @@ impl Keeper {
     /// Makes sure that the subscription stands, and notices what no event told: a token that the store has and this process
     /// does not, and one that the store has lost.
     fn check_store(&mut self, listener: &mut dyn Listener) -> Result<(), StoreError> {
-        let now = Moment::now();
-        let life = self.core.slot.look().map(|(token, _)| now.until(token.expires_at()));
+        let (now, held) = (Moment::now(), self.core.slot.look());
+        let life = held.as_ref().map(|(token, _)| now.until(token.expires_at()));
         if self.checked_at.is_some_and(|at| now.since(at) < decide::store_check(life)) {
             return Ok(());
         }
@@ -125,14 +126,14 @@ impl Keeper {
         settle::commit_kept(&self.core);
         let stored = self.inspect()?.token.map_or(0, |(generation, _)| generation);
         self.failed = 0;
-        let held = self.core.slot.look();
-        let generation = held.as_ref().map_or(0, |(token, _)| token.generation());
-        if stored == generation {
-            self.confirmed = held.map(|(token, _)| token.generation());
-        } else if stored > generation {
-            return self.take_over();
-        } else if let Some((token, at_hand)) = held {
-            return self.give_back(&token, at_hand);
+        // Held before the store was asked, and not rejected by what it answered; one that came meanwhile is news to that answer.
+        let Some((token, at_hand)) = held.filter(|(token, _)| self.core.slot.holds(token.generation())) else {
+            return if stored > self.core.slot.seen() { self.take_over() } else { Ok(()) };
+        };
+        match stored.cmp(&token.generation()) {
+            Ordering::Equal => self.confirmed = Some(stored),
+            Ordering::Greater => self.take_over()?,
+            Ordering::Less => self.give_back(&token, at_hand)?,
         }
         Ok(())
     }

@@ -196,6 +196,11 @@ impl Slot {
         held.token.as_ref().is_some_and(|token| token.generation() < generation && token.secret() == secret.reveal())
     }
 
+    /// Returns whether this is the generation at hand.
+    pub fn holds(&self, generation: u64) -> bool {
+        self.held.read().token.as_ref().is_some_and(|token| token.generation() == generation)
+    }
+
     /// Returns whether a token of this generation would be taken into use.
     pub fn wants(&self, generation: u64) -> bool {
         let held = self.held.read();
