@@ -47,6 +47,8 @@ pub struct Core {
     seed: u64,
     /// The whole life of the token at hand, in nanoseconds.
     life: AtomicU64,
+    /// The highest generation that the store has said to hold.
+    in_store: AtomicU64,
     attempts: AtomicU64,
     abandoned: AtomicUsize,
     failure: Mutex<Option<Failure>>,
@@ -110,6 +112,7 @@ impl Core {
             name: name.finish(),
             seed: u64::from_le_bytes(random[8..].try_into().expect("eight bytes")),
             life: AtomicU64::new(0),
+            in_store: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
             failure: Mutex::new(None),
@@ -158,6 +161,17 @@ impl Core {
             Counters::count(&self.counters.adopted);
             self.emit(Event::Adopted { generation, doubted });
         }
+    }
+
+    /// Takes over what the store holds.
+    pub fn adopt_stored(&self, stored: Stored, asked_at: Moment) {
+        self.in_store.fetch_max(stored.generation, Ordering::Relaxed);
+        self.adopt(stored, asked_at);
+    }
+
+    /// Returns whether the store has said that it holds this generation.
+    pub fn was_in_store(&self, generation: u64) -> bool {
+        self.in_store.load(Ordering::Relaxed) == generation
     }
 
     /// Returns a token at hand as a store holds it.

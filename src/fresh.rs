@@ -41,8 +41,6 @@ struct Keeper {
     /// Disconnected when the guard is dropped.
     stopped: Receiver<()>,
     checked_at: Option<Moment>,
-    /// The generation that the store was last seen to hold while this process held it.
-    confirmed: Option<u64>,
     /// How many subscriptions and flights have failed in a row, and until when no further flight is tried.
     failed: u32,
     wait_until: Instant,
@@ -50,7 +48,7 @@ struct Keeper {
 
 impl Keeper {
     fn new(core: Arc<Core>, stopped: Receiver<()>) -> Keeper {
-        Keeper { core, stopped, checked_at: None, confirmed: None, failed: 0, wait_until: Instant::now() }
+        Keeper { core, stopped, checked_at: None, failed: 0, wait_until: Instant::now() }
     }
 
     fn run(&mut self) {
@@ -83,22 +81,12 @@ impl Keeper {
     fn hear(&mut self, change: Change) -> Result<(), StoreError> {
         let held = self.core.slot.look().map_or(0, |(token, _)| token.generation());
         match change {
-            Change::Committed(generation) if generation > self.core.slot.seen() => self.take_over(),
+            Change::Committed(generation) if generation > self.core.slot.seen() => refresh::take_over(&self.core),
             Change::Doubted(generation) | Change::Void(generation) if (1..=generation).contains(&held) => {
                 self.inspect().map(drop)
             }
             _ => Ok(()),
         }
-    }
-
-    fn take_over(&mut self) -> Result<(), StoreError> {
-        let before = self.core.slot.seen();
-        refresh::take_over(&self.core)?;
-        let seen = self.core.slot.seen();
-        if seen > before {
-            self.confirmed = Some(seen);
-        }
-        Ok(())
     }
 
     fn inspect(&self) -> Result<Inspection, StoreError> {
@@ -128,21 +116,20 @@ impl Keeper {
         self.failed = 0;
         // Held before the store was asked, and not rejected by what it answered; one that came meanwhile is news to that answer.
         let Some((token, at_hand)) = held.filter(|(token, _)| self.core.slot.holds(token.generation())) else {
-            return if stored > self.core.slot.seen() { self.take_over() } else { Ok(()) };
+            return if stored > self.core.slot.seen() { refresh::take_over(&self.core) } else { Ok(()) };
         };
         match stored.cmp(&token.generation()) {
-            Ordering::Equal => self.confirmed = Some(stored),
-            Ordering::Greater => self.take_over()?,
-            Ordering::Less => self.give_back(&token, at_hand)?,
+            Ordering::Equal => Ok(()),
+            Ordering::Greater => refresh::take_over(&self.core),
+            Ordering::Less => self.give_back(&token, at_hand),
         }
-        Ok(())
     }
 
-    /// Offers a token that the store has lost back to it, if this process followed every change up to the loss; otherwise has
-    /// it refreshed.
+    /// Offers a token that the store once held back to it: this process has followed every change since, so it is the last one.
+    /// A token that the store never had, or does not take back, is refreshed.
     fn give_back(&mut self, token: &Token, at_hand: AtHand) -> Result<(), StoreError> {
         let generation = token.generation();
-        if at_hand == AtHand::Fresh && self.confirmed == Some(generation) {
+        if at_hand == AtHand::Fresh && self.core.was_in_store(generation) {
             let Settings { store, name, .. } = &*self.core.settings;
             if store.offer(name, &self.core.as_stored(token))? {
                 log::info!(target: "token_manager", "{name}: gave generation {generation} back to a store that had lost it");

@@ -100,7 +100,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
         let claimed = claimed.map_err(|error| core.store_failed("claim", error))?;
         let lease_left = match decide::after_claim(claimed, barred) {
             Step::Adopt(stored) => {
-                core.adopt(stored, asked_at);
+                core.adopt_stored(stored, asked_at);
                 return Ok(());
             }
             Step::Fetch { generation, carry } => {
@@ -206,7 +206,7 @@ pub fn take_over(core: &Core) -> Result<(), StoreError> {
         egress: &core.settings.egress,
     };
     if let Claimed::Token(stored) = core.settings.store.claim(&core.settings.name, &claim)? {
-        core.adopt(stored, asked_at);
+        core.adopt_stored(stored, asked_at);
     }
     Ok(())
 }

@@ -52,9 +52,9 @@ impl Uncommitted {
         match core.settings.store.commit(&core.settings.name, &self.lease, &self.grant(now))? {
             Committed::Written { doubted } => {
                 core.emit(Event::Committed { generation, late: doubted });
-                core.adopt(self.stored(now, doubted), now);
+                core.adopt_stored(self.stored(now, doubted), now);
             }
-            Committed::Superseded(stored) => core.adopt(stored, now),
+            Committed::Superseded(stored) => core.adopt_stored(stored, now),
             Committed::Void => {}
         }
         Ok(())
