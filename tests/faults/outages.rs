@@ -140,8 +140,9 @@ fn redis_killed_while_a_hundred_threads_wait() {
     assert_eq!(served(&mut updater, 100), alone, "the updater goes on with the token it could not commit");
     bench.redis.restart().unwrap();
     wait_until("the token is committed at last", || bench.exists("token"));
-    assert_eq!(served(&mut waiters, 100), alone);
-    bench.assert_fetches(1);
+    // A Redis that came back empty may have granted more than it remembers: the token is doubted, and refreshed once.
+    until_newer(&mut waiters, alone);
+    bench.assert_fetches(2);
 }
 
 #[test]
