@@ -201,7 +201,10 @@ impl Core {
     /// Lets no flight of this process fetch for so long, for this reason.
     pub fn pause(&self, error: Error, length: Duration) {
         let until = clock::deadline(length);
-        *self.own_pause.lock() = Some(Failure { error, remembered_until: until, retry_at: Some(until) });
+        let mut pause = self.own_pause.lock();
+        if pause.as_ref().is_none_or(|pause| pause.remembered_until < until) {
+            *pause = Some(Failure { error, remembered_until: until, retry_at: Some(until) });
+        }
     }
 
     /// Returns why no flight of this process may fetch now, with what is left of the pause.
