@@ -47,8 +47,6 @@ pub struct Core {
     seed: u64,
     /// The whole life of the token at hand, in nanoseconds.
     life: AtomicU64,
-    /// The highest generation that the store has said to hold.
-    in_store: AtomicU64,
     attempts: AtomicU64,
     abandoned: AtomicUsize,
     failure: Mutex<Option<Failure>>,
@@ -112,7 +110,6 @@ impl Core {
             name: name.finish(),
             seed: u64::from_le_bytes(random[8..].try_into().expect("eight bytes")),
             life: AtomicU64::new(0),
-            in_store: AtomicU64::new(0),
             attempts: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
             failure: Mutex::new(None),
@@ -163,17 +160,6 @@ impl Core {
         }
     }
 
-    /// Takes over what the store holds.
-    pub fn adopt_stored(&self, stored: Stored, asked_at: Moment) {
-        self.in_store.fetch_max(stored.generation, Ordering::Relaxed);
-        self.adopt(stored, asked_at);
-    }
-
-    /// Returns whether the store has said that it holds this generation.
-    pub fn was_in_store(&self, generation: u64) -> bool {
-        self.in_store.load(Ordering::Relaxed) == generation
-    }
-
     /// Returns a token at hand as a store holds it.
     pub fn as_stored(&self, token: &Token) -> Stored {
         let life = Duration::from_nanos(self.life.load(Ordering::Relaxed));
@@ -215,7 +201,10 @@ impl Core {
     /// Lets no flight of this process fetch for so long, for this reason.
     pub fn pause(&self, error: Error, length: Duration) {
         let until = clock::deadline(length);
-        *self.own_pause.lock() = Some(Failure { error, remembered_until: until, retry_at: Some(until) });
+        let mut pause = self.own_pause.lock();
+        if pause.as_ref().is_none_or(|pause| pause.remembered_until < until) {
+            *pause = Some(Failure { error, remembered_until: until, retry_at: Some(until) });
+        }
     }
 
     /// Returns why no flight of this process may fetch now, with what is left of the pause.

@@ -6,7 +6,7 @@ use crate::policy::{
     AFTER_LEASE, FAILURE_MEMORY, FIRST_COOL_DOWN, LONGEST_COOL_DOWN, MARGIN, POLL, SAFETY_POLL, SAME_SECRET_PAUSE,
     STORE_CHECK, STORE_PAUSE, Window,
 };
-use crate::store::{Claimed, Cooling, Stored};
+use crate::store::{Claimed, Cooling, StoreErrorKind, Stored};
 use crate::token::Secret;
 use std::time::Duration;
 
@@ -164,6 +164,11 @@ pub fn pause_after(class: FailureClass, retry_after: Option<Duration>, told: Res
     let stands = told.ok().flatten().map(|cooling| cooling.retry_after);
     let length = stands.unwrap_or_else(|| retry_after.map_or(first, |pause| pause.max(FIRST_COOL_DOWN)));
     OwnPause { length, own: rejected || told.is_err() }
+}
+
+/// Returns whether a verb that failed like this may succeed later, without anybody's doing.
+pub fn mends(kind: StoreErrorKind) -> bool {
+    kind != StoreErrorKind::Malformed
 }
 
 /// Returns how long a subscribed flight waits for an event: until shortly after the lease, the safety poll at most.

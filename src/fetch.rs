@@ -43,7 +43,7 @@ pub fn run(
                 let _returned = Returned(&core);
                 match late {
                     Ok(brought) => settle::commit(&core, &lease, brought),
-                    Err(error) => settle::report_late(&core, &lease, &error),
+                    Err(error) => drop(settle::report(&core, &lease, error, None)),
                 }
             }
         }

@@ -9,13 +9,13 @@ use crate::policy::{GUARD_SLICE, KEEPER_PAUSE};
 use crate::refresh;
 use crate::settle;
 use crate::slot::Slot;
-use crate::store::{Change, Inspection, Listener, StoreError};
+use crate::store::{Change, Listener, StoreError, StoreErrorKind};
 use crate::threads;
-use crate::token::Token;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::cmp::Ordering;
+use std::mem;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Keeps the process's token fresh until it is dropped. Made by [`TokenManager::keep_fresh`](crate::TokenManager::keep_fresh).
 ///
@@ -36,60 +36,135 @@ pub fn keep(core: Arc<Core>) -> Result<FreshGuard, Error> {
     }
 }
 
+/// The highest generations that were announced: hints, which anybody may forge and nobody acts on without the store's word.
+#[derive(Default, PartialEq)]
+struct Heard {
+    committed: u64,
+    doubted: u64,
+    void: u64,
+}
+
+impl Heard {
+    fn note(&mut self, change: Change) {
+        let (highest, generation) = match change {
+            Change::Committed(generation) => (&mut self.committed, generation),
+            Change::Doubted(generation) => (&mut self.doubted, generation),
+            Change::Void(generation) => (&mut self.void, generation),
+            Change::Failed(_) => return,
+        };
+        *highest = generation.max(*highest);
+    }
+}
+
 struct Keeper {
     core: Arc<Core>,
     /// Disconnected when the guard is dropped.
     stopped: Receiver<()>,
-    checked_at: Option<Moment>,
-    /// How many subscriptions and flights have failed in a row, and until when no further flight is tried.
-    failed: u32,
-    wait_until: Instant,
+    listener: Option<Box<dyn Listener>>,
+    heard: Heard,
+    /// When the store was looked at; `None` to look as soon as `look_after` allows.
+    looked_at: Option<Moment>,
+    look_after: Moment,
+    fly_after: Moment,
+    /// How often in a row the store could not be followed, and how many flights from here have failed.
+    troubles: u32,
+    failures: u32,
+    /// The generation that the store held when it was last followed, if this process held it too.
+    confirmed: Option<u64>,
 }
 
 impl Keeper {
     fn new(core: Arc<Core>, stopped: Receiver<()>) -> Keeper {
-        Keeper { core, stopped, checked_at: None, failed: 0, wait_until: Instant::now() }
+        let now = Moment::now();
+        Keeper {
+            core,
+            stopped,
+            listener: None,
+            heard: Heard::default(),
+            looked_at: None,
+            look_after: now,
+            fly_after: now,
+            troubles: 0,
+            failures: 0,
+            confirmed: None,
+        }
     }
 
     fn run(&mut self) {
         while !self.stopped_within(Duration::ZERO) {
-            let Err(error) = self.follow() else { return };
-            log::debug!(target: "token_manager", "{}: subscribing again: {error}", self.core.settings.name);
+            let looked = self.look_if_needed();
+            self.trouble(looked);
             self.refresh_if_needed();
-            let pause = self.pause_after_failure();
-            if self.stopped_within(pause) {
-                return;
-            }
+            let heard = self.hear();
+            self.trouble(heard);
         }
     }
 
-    /// Follows one subscription until it is lost or the guard is dropped.
-    fn follow(&mut self) -> Result<(), StoreError> {
-        let mut listener = self.core.settings.store.listen(&self.core.settings.name)?;
-        self.checked_at = None; // Events may have passed before the subscription stood.
-        while !self.stopped_within(Duration::ZERO) {
-            self.check_store(&mut *listener)?;
-            self.refresh_if_needed();
-            if let Some(change) = listener.wait(GUARD_SLICE)? {
-                self.hear(change)?;
-            }
+    /// Lets some time pass, ever more, before the next look at a store that gave trouble.
+    fn trouble(&mut self, done: Result<(), StoreError>) {
+        let Err(error) = done else { return };
+        log::debug!(target: "token_manager", "{}: keep_fresh looks again: {error}", self.core.settings.name);
+        self.looked_at = None;
+        self.look_after = self.backoff(self.troubles);
+        self.troubles += 1;
+    }
+
+    fn backoff(&self, round: u32) -> Moment {
+        Moment::now().after(decide::backoff(round, KEEPER_PAUSE, self.core.fraction(u64::from(round))))
+    }
+
+    fn look_if_needed(&mut self) -> Result<(), StoreError> {
+        let now = Moment::now();
+        let life = self.core.slot.look().map(|(token, _)| now.until(token.expires_at()));
+        let rests = self.looked_at.is_some_and(|at| now.since(at) < decide::store_check(life));
+        if rests || !now.reached(self.look_after) {
+            return Ok(());
+        }
+        self.looked_at = Some(now);
+        let stood = self.listener.is_some();
+        // Where events are forbidden there are looks.
+        let subscribed = self.subscribe();
+        self.look(stood)?;
+        subscribed?;
+        if stood {
+            self.troubles = 0;
         }
         Ok(())
     }
 
-    /// Acts on what the store says about a change that was announced; the announcement itself proves nothing.
-    fn hear(&mut self, change: Change) -> Result<(), StoreError> {
-        let held = self.core.slot.look().map_or(0, |(token, _)| token.generation());
-        match change {
-            Change::Committed(generation) if generation > self.core.slot.seen() => refresh::take_over(&self.core),
-            Change::Doubted(generation) | Change::Void(generation) if (1..=generation).contains(&held) => {
-                self.inspect().map(drop)
-            }
-            _ => Ok(()),
+    fn subscribe(&mut self) -> Result<(), StoreError> {
+        if self.listener.is_none() {
+            self.listener = Some(self.core.settings.store.listen(&self.core.settings.name)?);
         }
+        Ok(())
     }
 
-    fn inspect(&self) -> Result<Inspection, StoreError> {
+    /// Notices what no event told: a token that the store has and this process does not, and one that the store has lost.
+    fn look(&mut self, stood: bool) -> Result<(), StoreError> {
+        let held = self.core.slot.look().map(|(token, _)| token.generation());
+        let committed = settle::commit_kept(&self.core);
+        let stored = self.inspect()?;
+        self.check()?;
+        // The announcement of what was found has come before the answer to the check.
+        let is_news = stored > self.core.slot.seen() && self.core.slot.wants(stored);
+        let deaf = is_news && stood && self.heard.committed < stored;
+        // What came after the answer, or was rejected by it, is not to be compared with it.
+        let held = held.filter(|generation| self.core.slot.holds(*generation));
+        match held.map(|held| stored.cmp(&held)) {
+            Some(Ordering::Equal) => self.confirmed = held.filter(|_| self.listener.is_some()),
+            Some(Ordering::Less) if committed => self.give_back()?,
+            _ if is_news => self.take_over()?,
+            _ => {}
+        }
+        if deaf {
+            self.listener = None;
+            return Err(StoreError::new(StoreErrorKind::Other, "the subscription told nothing of a commit"));
+        }
+        Ok(())
+    }
+
+    /// Takes over what the store says of void and doubted generations; returns the one that it has, 0 if none.
+    fn inspect(&self) -> Result<u64, StoreError> {
         let Settings { store, name, egress, .. } = &*self.core.settings;
         let found = store.inspect(name, egress)?;
         if found.void > 0 {
@@ -98,44 +173,84 @@ impl Keeper {
         if found.doubt > 0 {
             self.core.slot.doubt(found.doubt);
         }
-        Ok(found)
+        Ok(found.token.map_or(0, |(generation, _)| generation))
     }
 
-    /// Makes sure that the subscription stands, and notices what no event told: a token that the store has and this process
-    /// does not, and one that the store has lost.
-    fn check_store(&mut self, listener: &mut dyn Listener) -> Result<(), StoreError> {
-        let (now, held) = (Moment::now(), self.core.slot.look());
-        let life = held.as_ref().map(|(token, _)| now.until(token.expires_at()));
-        if self.checked_at.is_some_and(|at| now.since(at) < decide::store_check(life)) {
-            return Ok(());
+    /// Makes sure that the subscription stands, and takes in what it has told so far.
+    fn check(&mut self) -> Result<(), StoreError> {
+        if let Some(listener) = &mut self.listener
+            && let Err(error) = listener.check()
+        {
+            self.listener = None;
+            return Err(error);
         }
-        self.checked_at = Some(now);
-        listener.check()?;
-        settle::commit_kept(&self.core);
-        let stored = self.inspect()?.token.map_or(0, |(generation, _)| generation);
-        self.failed = 0;
-        // Held before the store was asked, and not rejected by what it answered; one that came meanwhile is news to that answer.
-        let Some((token, at_hand)) = held.filter(|(token, _)| self.core.slot.holds(token.generation())) else {
-            return if stored > self.core.slot.seen() { refresh::take_over(&self.core) } else { Ok(()) };
+        // A flood must not hold the thread.
+        let until = clock::deadline(GUARD_SLICE);
+        while self.take_in(Duration::ZERO)? && !clock::left(until).is_zero() {}
+        Ok(())
+    }
+
+    /// Waits for an announcement; true if one came.
+    fn take_in(&mut self, at_most: Duration) -> Result<bool, StoreError> {
+        let Some(listener) = &mut self.listener else {
+            self.stopped_within(at_most);
+            return Ok(false);
         };
-        match stored.cmp(&token.generation()) {
-            Ordering::Equal => Ok(()),
-            Ordering::Greater => refresh::take_over(&self.core),
-            Ordering::Less => self.give_back(&token, at_hand),
+        match listener.wait(at_most) {
+            Ok(change) => {
+                change.into_iter().for_each(|change| self.heard.note(change));
+                Ok(change.is_some())
+            }
+            Err(error) => {
+                self.listener = None;
+                Err(error)
+            }
         }
     }
 
-    /// Offers a token that the store once held back to it: this process has followed every change since, so it is the last one.
-    /// A token that the store never had, or does not take back, is refreshed.
-    fn give_back(&mut self, token: &Token, at_hand: AtHand) -> Result<(), StoreError> {
+    /// Waits for an announcement, and asks the store about what would change something here.
+    fn hear(&mut self) -> Result<(), StoreError> {
+        if self.heard == Heard::default() {
+            self.take_in(GUARD_SLICE)?;
+        }
+        let Heard { committed, doubted, void } = mem::take(&mut self.heard);
+        if committed > self.core.slot.seen() {
+            self.take_over()?;
+        }
+        let Some((token, _)) = self.core.slot.look() else { return Ok(()) };
+        if token.generation() == committed {
+            self.confirmed = Some(committed);
+        }
+        let is_due = Moment::now().reached(token.refresh_at());
+        if token.generation() <= void || (token.generation() <= doubted && !is_due) {
+            self.inspect()?;
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        let before = self.core.slot.seen();
+        refresh::take_over(&self.core)?;
+        let seen = self.core.slot.seen();
+        if seen > before && self.listener.is_some() {
+            self.confirmed = Some(seen);
+        }
+        Ok(())
+    }
+
+    /// Offers a token that the store has lost back to it, if this process followed every change up to the loss; otherwise has
+    /// it refreshed.
+    fn give_back(&mut self) -> Result<(), StoreError> {
+        let Some((token, _)) = self.core.slot.look() else { return Ok(()) };
         let generation = token.generation();
-        if at_hand == AtHand::Fresh && self.core.was_in_store(generation) {
+        if self.confirmed == Some(generation) && !Moment::now().reached(token.refresh_at()) {
             let Settings { store, name, .. } = &*self.core.settings;
-            if store.offer(name, &self.core.as_stored(token))? {
+            if store.offer(name, &self.core.as_stored(&token))? {
                 log::info!(target: "token_manager", "{name}: gave generation {generation} back to a store that had lost it");
                 return Ok(());
             }
-            refresh::take_over(&self.core)?;
+            self.confirmed = None;
+            self.take_over()?;
         }
         self.refresh(|slot| slot.seen() == generation);
         Ok(())
@@ -152,26 +267,25 @@ impl Keeper {
 
     /// Has a flight bring the token if it is needed, and waits for it as long as the guard lives.
     fn refresh(&mut self, needed: impl Fn(&Slot) -> bool) {
-        if !needed(&self.core.slot) || !clock::left(self.wait_until).is_zero() {
+        if !needed(&self.core.slot) || !Moment::now().reached(self.fly_after) {
             return;
         }
         let until = refresh::unhurried(&self.core);
         let number = refresh::join(&self.core, until, until, needed);
         while !self.stopped_within(Duration::ZERO) {
             match self.core.flights.wait(number, clock::deadline(GUARD_SLICE)) {
-                Some(Ok(())) => return,
+                Some(Ok(())) => {
+                    self.failures = 0;
+                    return;
+                }
                 Some(Err(_)) => {
-                    self.wait_until = clock::deadline(self.pause_after_failure());
+                    self.fly_after = self.backoff(self.failures);
+                    self.failures += 1;
                     return;
                 }
                 None => {}
             }
         }
-    }
-
-    fn pause_after_failure(&mut self) -> Duration {
-        self.failed += 1;
-        decide::backoff(self.failed, KEEPER_PAUSE, self.core.fraction(u64::from(self.failed)))
     }
 
     fn stopped_within(&self, pause: Duration) -> bool {

@@ -120,9 +120,9 @@ impl TokenManager {
     }
 
     /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
-    /// counts in this process alone. Blocks for one exchange with the store at
-    /// most, and only for the first thread of the process that rejects this generation. A token of another name, which can
-    /// only be a mistake, is ignored, and that is logged.
+    /// counts in this process alone. Blocks only the first thread of the process that rejects this generation, for one
+    /// exchange with the store, or no longer than the deadline of the settings while all connections are in use. A token of
+    /// another name, which can only be a mistake, is ignored, and that is logged.
     pub fn invalidate(&self, token: &Token) {
         let core = self.core();
         if !core.knows(token) {
@@ -194,8 +194,10 @@ impl TokenManager {
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be told; this process's own pause ends all the same.
     pub fn lift_pause(&self) -> Result<(), Error> {
         let Settings { store, name, egress, .. } = &*self.shared.settings;
+        let lifted = store.lift_pause(name, egress).map_err(Error::store);
+        // Last, so that no flight brings the fleet's pause back meanwhile.
         self.core().forgive();
-        store.lift_pause(name, egress).map_err(Error::store)
+        lifted
     }
 
     /// Waits until this process has neither a flight nor a thread of this manager's, abandoned sources included; false if
@@ -228,9 +230,7 @@ impl fmt::Debug for TokenManager {
 /// Has a due token refreshed; nobody waits, except for a caller whose thread must fly.
 fn refresh_due(core: &Arc<Core>, deadline: Instant) {
     let inline = core.settings.policy.flights == Flights::OnCallersThread;
-    // Who has less time than a fetch may take leaves it to others.
-    let hurried = inline && clock::left(deadline) < core.settings.policy.fetch_limit;
-    if hurried || core.refreshing() || ReentrancyGuard::is_inside(core) {
+    if core.refreshing() || ReentrancyGuard::is_inside(core) || (inline && clock::left(deadline).is_zero()) {
         return;
     }
     // Should no thread be left, a valid token is no reason to hold its caller up.

@@ -68,9 +68,14 @@ fn fly(core: &Arc<Core>, leader: Leader<Outcome>, callers_deadline: Option<Insta
     let _inside = ReentrancyGuard::enter(core);
     Counters::count(&core.counters.flights);
     core.slot.postpone(None);
+    let seen = core.slot.seen();
     let outcome = catch_unwind(AssertUnwindSafe(|| course(core, &leader, callers_deadline)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     core.note(&outcome);
+    if outcome.is_ok() && core.slot.seen() == seen {
+        // It brought nothing: a due token is served on for a while before the next one starts.
+        core.slot.postpone(Some(Moment::now().after(STORE_PAUSE)));
+    }
     leader.land(outcome);
     if callers_deadline.is_none() {
         settle::repeat_commit(core);
@@ -95,12 +100,12 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
             budget: if barred.is_some() { None } else { Some(policy.budget) },
             egress: &core.settings.egress,
         };
-        let until = patience(leader, callers_deadline);
+        let until = patience(core, leader, callers_deadline);
         let claimed = settle::patiently(until, || core.settings.store.claim(&core.settings.name, &claim));
         let claimed = claimed.map_err(|error| core.store_failed("claim", error))?;
         let lease_left = match decide::after_claim(claimed, barred) {
             Step::Adopt(stored) => {
-                core.adopt_stored(stored, asked_at);
+                core.adopt(stored, asked_at);
                 return Ok(());
             }
             Step::Fetch { generation, carry } => {
@@ -112,7 +117,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
                         settle::commit(core, &lease, brought);
                         Ok(())
                     }
-                    Err(error) => Err(settle::give_up(core, &lease, error)),
+                    Err(error) => Err(settle::give_up(core, &lease, error, callers_deadline)),
                 };
             }
             Step::Watch { lease_left } => {
@@ -132,7 +137,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
                 return Err(Error::limited(retry_after));
             }
         };
-        let left = clock::left(patience(leader, callers_deadline));
+        let left = clock::left(patience(core, leader, callers_deadline));
         if left.is_zero() {
             return Ok(());
         }
@@ -140,9 +145,13 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
     }
 }
 
-/// Returns until when the flight may go on waiting.
-fn patience(leader: &Leader<Outcome>, callers_deadline: Option<Instant>) -> Instant {
-    callers_deadline.or_else(|| leader.patience()).unwrap_or_else(Instant::now)
+/// Returns until when the flight may go on waiting: a caller on whose thread it runs does not wait beside a valid token.
+fn patience(core: &Core, leader: &Leader<Outcome>, callers_deadline: Option<Instant>) -> Instant {
+    let until = match callers_deadline {
+        Some(deadline) => Some(deadline).filter(|_| core.slot.look().is_none()),
+        None => leader.patience(),
+    };
+    until.unwrap_or_else(Instant::now)
 }
 
 /// How a flight waits for another process: subscribed if it can be, polling if not.
@@ -206,7 +215,7 @@ pub fn take_over(core: &Core) -> Result<(), StoreError> {
         egress: &core.settings.egress,
     };
     if let Claimed::Token(stored) = core.settings.store.claim(&core.settings.name, &claim)? {
-        core.adopt_stored(stored, asked_at);
+        core.adopt(stored, asked_at);
     }
     Ok(())
 }

@@ -37,13 +37,14 @@ impl Uncommitted {
     }
 
     fn grant(&self, now: Moment) -> Grant {
+        let Fetched { secret, lifetime, carry, carry_lifetime } = &self.fetched;
         Grant {
-            value: self.fetched.secret.clone(),
+            value: secret.clone(),
             left: self.left(now),
-            life: self.fetched.lifetime,
+            life: *lifetime,
             age: Some(now.since(self.asked_at)),
-            carry: self.fetched.carry.clone(),
-            carry_lifetime: self.fetched.carry_lifetime,
+            carry: carry.clone(),
+            carry_lifetime: carry_lifetime.map(|lifetime| lifetime.saturating_sub(now.since(self.received_at))),
         }
     }
 
@@ -52,10 +53,14 @@ impl Uncommitted {
         match core.settings.store.commit(&core.settings.name, &self.lease, &self.grant(now))? {
             Committed::Written { doubted } => {
                 core.emit(Event::Committed { generation, late: doubted });
-                core.adopt_stored(self.stored(now, doubted), now);
+                if !core.slot.holds(generation) {
+                    core.adopt(self.stored(now, doubted), now);
+                } else if doubted {
+                    core.slot.doubt(generation);
+                }
             }
-            Committed::Superseded(stored) => core.adopt_stored(stored, now),
-            Committed::Void => {}
+            Committed::Superseded(stored) => core.adopt(stored, now),
+            Committed::Void => drop(core.slot.reject(generation)),
         }
         Ok(())
     }
@@ -73,9 +78,13 @@ pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought
     }
     let fetched = Uncommitted { lease: lease.clone(), fetched, asked_at, received_at, usable };
     if let Err(error) = fetched.commit(core) {
+        let (now, mends) = (Moment::now(), decide::mends(error.kind()));
+        let stored = fetched.stored(now, false);
         core.store_failed("commit", error);
-        core.adopt(fetched.stored(Moment::now(), false), Moment::now());
-        core.keep_uncommitted(fetched);
+        if mends {
+            core.keep_uncommitted(fetched);
+        }
+        core.adopt(stored, now);
     }
 }
 
@@ -111,32 +120,31 @@ pub fn repeat_commit(core: &Core) {
 }
 
 /// Tells the fleet of the failure; the error says how long this process pauses.
-pub fn give_up(core: &Core, lease: &Lease, FetchError { class, retry_after, cause }: FetchError) -> Error {
+pub fn give_up(core: &Core, lease: &Lease, error: FetchError, callers_deadline: Option<Instant>) -> Error {
     Counters::count(&core.counters.failures);
+    let (class, error) = (error.class, report(core, lease, error, callers_deadline));
+    core.emit(Event::Failed { class, retry_after: error.retry_after().unwrap_or_default() });
+    error
+}
+
+/// Tells the fleet what became of a source: after the flight has ended too, because the issuer may have granted after the
+/// doubt that was cast then, or have asked to be left alone.
+pub fn report(core: &Core, lease: &Lease, error: FetchError, callers_deadline: Option<Instant>) -> Error {
+    let FetchError { class, retry_after, cause } = error;
     let failure = Failure { class, retry_after, egress: &core.settings.egress };
-    let until = clock::deadline(core.settings.policy.renewed_lease());
+    // The lease keeps others from asking meanwhile.
+    let lease_end = clock::deadline(core.settings.policy.renewed_lease());
+    let until = callers_deadline.map_or(lease_end, |deadline| deadline.min(lease_end));
     let told = patiently(until, || core.settings.store.fail(&core.settings.name, lease, &failure));
     // If it could not be told, the lease ends by itself.
     let told = told.map_err(|error| drop(core.store_failed("record a failure", error)));
     let pause = decide::pause_after(class, retry_after, told);
-    let retry_after = pause.length;
-    core.emit(Event::Failed { class, retry_after });
     log::warn!(target: "token_manager", "{}: {cause}", core.settings.name);
-    let error = Error::source(class, Some(retry_after), cause);
+    let error = Error::source(class, Some(pause.length), cause);
     if pause.own {
-        core.pause(error.clone(), retry_after);
+        core.pause(error.clone(), pause.length);
     }
     error
-}
-
-/// Tells the fleet, after the flight has ended, what became of its source: the issuer may have granted after the doubt that was
-/// cast then, or have asked to be left alone.
-pub fn report_late(core: &Core, lease: &Lease, error: &FetchError) {
-    let failure = Failure { class: error.class, retry_after: error.retry_after, egress: &core.settings.egress };
-    let until = clock::deadline(core.settings.policy.renewed_lease());
-    if let Err(error) = patiently(until, || core.settings.store.fail(&core.settings.name, lease, &failure)) {
-        core.store_failed("record a failure", error);
-    }
 }
 
 /// Calls the store, and again while all its connections are in use, until then.

@@ -4,6 +4,8 @@
 #[path = "../../examples/support/redis_server.rs"]
 pub mod redis_server;
 
+pub mod bent;
+
 pub use redis_server::RedisServer;
 use std::collections::VecDeque;
 use std::fs;

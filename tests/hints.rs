@@ -1,0 +1,85 @@
+//! Events are hints: nobody fetches, rejects or doubts a token for one without the store's own word.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use support::bent::Bent;
+use support::{Backing, LONG, Script, wait_until};
+use token_manager::{Change, MemoryStore, StoreErrorKind, TokenManager};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const HUGE: u64 = 9_000_000_000_000_000;
+
+fn build(store: Bent, script: &Script) -> TokenManager {
+    TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap()
+}
+
+fn serves(manager: &TokenManager, secret: &str) -> bool {
+    manager.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == secret)
+}
+
+#[test]
+fn forged_events_on_the_channel_cost_neither_a_fetch_nor_the_token() {
+    let backing = Backing::redis();
+    let Backing::Redis(server) = &backing else { unreachable!() };
+    let script = Script::new(HOUR);
+    let idle = backing.builder("t").source(script.source()).build().unwrap();
+    let busy = backing.builder("t").source(script.source()).build().unwrap();
+    let _guard = idle.keep_fresh().unwrap();
+    wait_until("the idle one has a token", || serves(&idle, "token-1"));
+    let channel = "tm:{t}:t:events:0";
+    wait_until("it is subscribed", || server.command(&["PUBSUB", "NUMSUB", channel]).ends_with("\n1"));
+    for event in [format!("committed {HUGE}"), format!("void {HUGE}"), format!("doubted {HUGE}")] {
+        assert_eq!(server.command(&["PUBLISH", channel, &event]), "1");
+    }
+    assert!(serves(&idle, "token-1"));
+    // A true event that comes after the forged ones shows that those have been heard.
+    busy.invalidate(&busy.get().unwrap());
+    busy.get().unwrap();
+    wait_until("the idle one follows", || serves(&idle, "token-2"));
+    assert_eq!((script.fetches(), idle.stats().fetches, busy.stats().fetches, idle.stats().flights), (2, 1, 1, 1));
+}
+
+#[test]
+fn a_hundred_forged_events_at_once_cost_one_look_each_way() {
+    let (bent, script) = (Bent::new(MemoryStore::new(), |_, _| None), Script::new(HOUR));
+    let manager = build(bent.clone(), &script);
+    let _guard = manager.keep_fresh().unwrap();
+    wait_until("there is a token, and the store was looked at", || {
+        manager.get_within(Duration::ZERO).is_ok() && bent.calls("check") == 1
+    });
+    // The event of the first commit is heard when the thread waits again.
+    let waits = bent.calls("wait");
+    wait_until("it listens", || bent.calls("wait") > waits + 2);
+    let (claims, inspections) = (bent.calls("claim"), bent.calls("inspect"));
+    bent.forge(&[[Change::Committed(HUGE), Change::Void(HUGE), Change::Doubted(HUGE)]; 100].concat());
+    wait_until("they are heard", || bent.calls("inspect") > inspections);
+    let waits = bent.calls("wait");
+    wait_until("it listens again", || bent.calls("wait") > waits + 2);
+    assert_eq!((bent.calls("claim") - claims, bent.calls("inspect") - inspections), (1, 1));
+    assert_eq!((script.fetches(), manager.get().unwrap().secret()), (1, "token-1"));
+}
+
+#[test]
+fn a_subscription_that_told_nothing_of_a_commit_is_replaced() {
+    let (store, script) = (MemoryStore::new(), Script::new(Duration::from_secs(10)));
+    let deaf = Arc::new(AtomicBool::new(false));
+    let is_deaf = deaf.clone();
+    let bent = Bent::new(store.clone(), move |verb, _| {
+        (verb == "tell" && is_deaf.load(Ordering::SeqCst)).then_some(StoreErrorKind::Other)
+    });
+    let idle = build(bent.clone(), &script);
+    let busy = TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap();
+    let _guard = idle.keep_fresh().unwrap();
+    wait_until("the store was looked at twice", || bent.calls("check") == 2);
+    assert_eq!((bent.calls("listen"), serves(&idle, "token-1")), (1, true));
+    deaf.store(true, Ordering::SeqCst);
+    script.set_life(HOUR);
+    busy.invalidate(&busy.get().unwrap());
+    busy.get().unwrap();
+    wait_until("a look finds the news", || serves(&idle, "token-2"));
+    wait_until("it subscribes anew", || bent.calls("listen") == 2);
+    assert_eq!(script.fetches(), 2);
+}

@@ -1,0 +1,138 @@
+//! A store in memory that a test bends: a hook is asked before each verb and may have it fail, and events can be forged.
+
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use token_manager::{
+    Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, MemoryStore, Store,
+    StoreError, StoreErrorKind, Stored, TokenName,
+};
+
+type Answer<T> = Result<T, StoreError>;
+type Hook = Box<dyn Fn(&str, u64) -> Option<StoreErrorKind> + Send + Sync>;
+
+/// Clones share everything.
+#[derive(Clone)]
+pub struct Bent(Arc<Shared>);
+
+struct Shared {
+    store: MemoryStore,
+    hook: Hook,
+    calls: Mutex<HashMap<&'static str, u64>>,
+    forgers: Mutex<Vec<Sender<Change>>>,
+}
+
+impl Bent {
+    /// Bends this store: the hook is given a verb and how many such calls there were before, and returns how it is to fail.
+    pub fn new(store: MemoryStore, hook: impl Fn(&str, u64) -> Option<StoreErrorKind> + Send + Sync + 'static) -> Bent {
+        let (calls, forgers) = Default::default();
+        Bent(Arc::new(Shared { store, hook: Box::new(hook), calls, forgers }))
+    }
+
+    /// How often a verb was called.
+    pub fn calls(&self, verb: &str) -> u64 {
+        self.0.calls.lock().unwrap().get(verb).copied().unwrap_or(0)
+    }
+
+    /// Announces what has not happened, to all listeners.
+    pub fn forge(&self, changes: &[Change]) {
+        let forgers = self.0.forgers.lock().unwrap();
+        for forger in forgers.iter() {
+            for change in changes {
+                let _ = forger.send(*change); // fails where the listener is gone
+            }
+        }
+    }
+
+    fn bend(&self, verb: &'static str) -> Answer<&MemoryStore> {
+        let mut calls = self.0.calls.lock().unwrap();
+        let count = calls.entry(verb).or_default();
+        let before = *count;
+        *count += 1;
+        drop(calls);
+        match (self.0.hook)(verb, before) {
+            Some(kind) => Err(StoreError::new(kind, "bent")),
+            None => Ok(&self.0.store),
+        }
+    }
+}
+
+impl Store for Bent {
+    fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Answer<Claimed> {
+        self.bend("claim")?.claim(name, claim)
+    }
+
+    fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Answer<bool> {
+        self.bend("renew")?.renew(name, lease, length)
+    }
+
+    fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Answer<Committed> {
+        self.bend("commit")?.commit(name, lease, grant)
+    }
+
+    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Cooling>> {
+        self.bend("fail")?.fail(name, lease, failure)
+    }
+
+    fn invalidate(&self, name: &TokenName, generation: u64) -> Answer<()> {
+        self.bend("invalidate")?.invalidate(name, generation)
+    }
+
+    fn offer(&self, name: &TokenName, token: &Stored) -> Answer<bool> {
+        self.bend("offer")?.offer(name, token)
+    }
+
+    fn lift_pause(&self, name: &TokenName, egress: &str) -> Answer<()> {
+        self.bend("lift_pause")?.lift_pause(name, egress)
+    }
+
+    fn inspect(&self, name: &TokenName, egress: &str) -> Answer<Inspection> {
+        self.bend("inspect")?.inspect(name, egress)
+    }
+
+    fn listen(&self, name: &TokenName) -> Answer<Box<dyn Listener>> {
+        let listener = self.bend("listen")?.listen(name)?;
+        let (forger, forged) = channel();
+        self.0.forgers.lock().unwrap().push(forger);
+        Ok(Box::new(BentListener { bent: self.clone(), listener, forged }))
+    }
+
+    fn busy(&self, name: &TokenName) -> Answer<bool> {
+        self.bend("busy")?.busy(name)
+    }
+
+    fn timeout(&self) -> Duration {
+        Duration::ZERO
+    }
+}
+
+struct BentListener {
+    bent: Bent,
+    listener: Box<dyn Listener>,
+    forged: Receiver<Change>,
+}
+
+impl Listener for BentListener {
+    fn wait(&mut self, at_most: Duration) -> Answer<Option<Change>> {
+        self.bent.bend("wait")?;
+        let until = Instant::now() + at_most;
+        loop {
+            if let Ok(change) = self.forged.try_recv() {
+                return Ok(Some(change));
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let change = self.listener.wait(left.min(Duration::from_millis(2)))?;
+            // A subscription that stands and tells nothing.
+            let told = change.filter(|_| self.bent.bend("tell").is_ok());
+            if told.is_some() || left.is_zero() {
+                return Ok(told);
+            }
+        }
+    }
+
+    fn check(&mut self) -> Answer<()> {
+        self.bent.bend("check")?;
+        self.listener.check()
+    }
+}
