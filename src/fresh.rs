@@ -69,6 +69,8 @@ struct Keeper {
     /// How often in a row the store could not be followed, and how many flights from here have failed.
     troubles: u32,
     failures: u32,
+    /// Whether the last announcement meant nothing to this process.
+    misled: bool,
     /// The generation that the store held when it was last followed, if this process held it too.
     confirmed: Option<u64>,
 }
@@ -86,6 +88,7 @@ impl Keeper {
             fly_after: now,
             troubles: 0,
             failures: 0,
+            misled: false,
             confirmed: None,
         }
     }
@@ -184,7 +187,11 @@ impl Keeper {
             self.listener = None;
             return Err(error);
         }
-        // A flood must not hold the thread.
+        self.take_in_all()
+    }
+
+    /// Takes in all that have come already; a flood must not hold the thread.
+    fn take_in_all(&mut self) -> Result<(), StoreError> {
         let until = clock::deadline(GUARD_SLICE);
         while self.take_in(Duration::ZERO)? && !clock::left(until).is_zero() {}
         Ok(())
@@ -210,9 +217,12 @@ impl Keeper {
 
     /// Waits for an announcement, and asks the store about what would change something here.
     fn hear(&mut self) -> Result<(), StoreError> {
-        if self.heard == Heard::default() {
-            self.take_in(GUARD_SLICE)?;
+        // A true announcement is acted on at once; after one that meant nothing, several cost one look.
+        let came = self.heard != Heard::default() || self.take_in(GUARD_SLICE)?;
+        if came && self.misled {
+            self.take_in_all()?;
         }
+        let before = self.core.slot.state();
         let Heard { committed, doubted, void } = mem::take(&mut self.heard);
         if committed > self.core.slot.seen() {
             self.take_over()?;
@@ -225,6 +235,7 @@ impl Keeper {
         if token.generation() <= void || (token.generation() <= doubted && !is_due) {
             self.inspect()?;
         }
+        self.misled = came && self.core.slot.state() == before;
         Ok(())
     }
 

@@ -196,6 +196,11 @@ impl Slot {
         held.token.as_ref().is_some_and(|token| token.generation() < generation && token.secret() == secret.reveal())
     }
 
+    /// Returns a number that changes with the token and what is known of it.
+    pub fn state(&self) -> u64 {
+        self.face.version.load(Ordering::Acquire)
+    }
+
     /// Returns whether this is the generation at hand.
     pub fn holds(&self, generation: u64) -> bool {
         self.held.read().token.as_ref().is_some_and(|token| token.generation() == generation)

@@ -43,7 +43,7 @@ fn forged_events_on_the_channel_cost_neither_a_fetch_nor_the_token() {
 }
 
 #[test]
-fn a_hundred_forged_events_at_once_cost_one_look_each_way() {
+fn a_hundred_forged_events_at_once_cost_two_looks_and_one_inspection() {
     let (bent, script) = (Bent::new(MemoryStore::new(), |_, _| None), Script::new(HOUR));
     let manager = build(bent.clone(), &script);
     let _guard = manager.keep_fresh().unwrap();
@@ -58,7 +58,8 @@ fn a_hundred_forged_events_at_once_cost_one_look_each_way() {
     wait_until("they are heard", || bent.calls("inspect") > inspections);
     let waits = bent.calls("wait");
     wait_until("it listens again", || bent.calls("wait") > waits + 2);
-    assert_eq!((bent.calls("claim") - claims, bent.calls("inspect") - inspections), (1, 1));
+    // The first was acted on at once, the others together.
+    assert_eq!((bent.calls("claim") - claims, bent.calls("inspect") - inspections), (2, 1));
     assert_eq!((script.fetches(), manager.get().unwrap().secret()), (1, "token-1"));
 }
 
