@@ -17,7 +17,7 @@ mod soak;
 mod worker;
 
 use options::{Arguments, finish, number, some_time};
-use soak::Plan;
+use soak::{KINDS, Plan};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -26,7 +26,10 @@ Processes under random faults, against a private Redis and an issuer of their ow
 
 Usage: cargo run --release --example soak -- [options]
   --for T         how long faults are injected (60s)
-  --processes N   how many processes (4)
+  --processes N   how many processes, in turn in each database (4)
+  --databases N   how many fleets of the same token name, each in a database of its own (2)
+  --faults A,B    which faults: kill stop reject restart hang flush scripts cut late mute fails silent throttles slow
+                  signals clock (all; clock needs a C compiler)
   --threads N     how many threads each (8)
   --seed N        reproduces the schedule of faults (a new one)
   --schedule      only print the schedule
@@ -37,9 +40,14 @@ fn main() -> ExitCode {
     finish(run())
 }
 
+fn some_kinds(text: &str) -> Result<Vec<&'static str>, String> {
+    let known = |word: &str| KINDS.into_iter().find(|kind| *kind == word);
+    text.split(',').map(|word| known(word).ok_or(format!("there is no fault `{word}`; see --help"))).collect()
+}
+
 fn run() -> Result<(), String> {
     let seed = getrandom::u64().map_err(|error| format!("no random seed: {error}; give one with --seed"))? % 1_000_000;
-    let mut plan = Plan { seed, length: Duration::from_secs(60), processes: 4, threads: 8 };
+    let mut plan = Plan::new(seed, Duration::from_secs(60));
     let mut only_schedule = false;
     let mut arguments = Arguments::from_env();
     while let Some(option) = arguments.next()? {
@@ -50,6 +58,8 @@ fn run() -> Result<(), String> {
             }
             "schedule" => only_schedule = true,
             "for" => plan.length = arguments.value(some_time)?,
+            "databases" => plan.databases = arguments.value(number(1, 16))?,
+            "faults" => plan.kinds = arguments.value(some_kinds)?,
             "processes" => plan.processes = arguments.value(number(1, 64))?,
             "threads" => plan.threads = arguments.value(number(1, 1_000))?,
             "seed" => plan.seed = arguments.value(number(0, u64::MAX))?,

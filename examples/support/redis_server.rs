@@ -3,6 +3,7 @@
 #![allow(dead_code)] // every program uses another part of it
 
 use rustix::process::{Pid, Signal, kill_process};
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -25,6 +26,7 @@ pub struct RedisServer {
     port: u16,
     folder: TempDir,
     child: Child,
+    clock: bool,
 }
 
 impl RedisServer {
@@ -44,24 +46,55 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
+    /// Starts the server with a wall clock that [`set_clock`](RedisServer::set_clock) can step.
+    pub fn start_with_clock() -> Result<RedisServer, String> {
+        let program = Self::find().ok_or(MISSING)?;
+        let mut server = Self::start_once(&program, &[], true)?;
+        server.set_clock(0);
+        let started = server.seconds();
+        server.set_clock(1000);
+        let stepped = server.seconds();
+        server.set_clock(0);
+        match stepped - started {
+            999..=1020 => Ok(server),
+            _ => Err(format!("the clock of {} cannot be stepped", server.program.display())),
+        }
+    }
+
+    /// Sets the server's wall clock so many seconds ahead of the real one, or behind it.
+    pub fn set_clock(&mut self, ahead: i64) {
+        let file = fs::OpenOptions::new().write(true).open(clock_file(self.folder.path()));
+        file.and_then(|mut file| file.write_all(&ahead.to_ne_bytes())).expect("a clock's file");
+    }
+
+    /// What the server's clock shows, in seconds since 1970.
+    pub fn seconds(&self) -> i64 {
+        self.command(&["TIME"]).lines().next().and_then(|line| line.parse().ok()).expect("TIME answers two numbers")
+    }
+
     /// Starts the server with more arguments, as in `&["--maxmemory", "2mb"]`.
     pub fn start_with(args: &[&str]) -> Result<RedisServer, String> {
         let program = Self::find().ok_or(MISSING)?;
         let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
-        let mut attempt = Self::start_once(&program, &args);
+        let mut attempt = Self::start_once(&program, &args, false);
         // A port that was free a moment ago may be taken by now.
         for _ in 0..4 {
-            attempt = attempt.or_else(|_| Self::start_once(&program, &args));
+            attempt = attempt.or_else(|_| Self::start_once(&program, &args, false));
         }
         attempt
     }
 
-    fn start_once(program: &Path, args: &[String]) -> Result<RedisServer, String> {
+    fn start_once(program: &Path, args: &[String], clock: bool) -> Result<RedisServer, String> {
         let folder = tempfile::Builder::new().prefix("token-manager-redis-").tempdir();
         let folder = folder.map_err(|error| format!("cannot make a temporary folder: {error}"))?;
         let port = free_port()?;
-        let child = spawn(program, args, port, folder.path())?;
-        let mut server = RedisServer { program: program.into(), args: args.into(), port, folder, child };
+        if clock {
+            fs::write(clock_file(folder.path()), 0i64.to_ne_bytes())
+                .map_err(|error| format!("no clock's file: {error}"))?;
+            compile_clock(folder.path())?;
+        }
+        let child = spawn(program, args, port, folder.path(), clock)?;
+        let mut server = RedisServer { program: program.into(), args: args.into(), port, folder, child, clock };
         server.wait_until_ready()?;
         Ok(server)
     }
@@ -84,7 +117,7 @@ impl RedisServer {
     /// Starts the server again on the same port, empty; kills it first if it runs.
     pub fn restart(&mut self) -> Result<(), String> {
         self.kill();
-        self.child = spawn(&self.program, &self.args, self.port, self.folder.path())?;
+        self.child = spawn(&self.program, &self.args, self.port, self.folder.path(), self.clock)?;
         self.wait_until_ready()
     }
 
@@ -150,8 +183,32 @@ fn free_port() -> Result<u16, String> {
     address.map(|address| address.port()).map_err(|error| format!("no free loopback port: {error}"))
 }
 
-fn spawn(program: &Path, args: &[String], port: u16, folder: &Path) -> Result<Child, String> {
+fn clock_file(folder: &Path) -> PathBuf {
+    folder.join("clock")
+}
+
+/// Compiles what a stepped clock takes into the server's folder.
+fn compile_clock(folder: &Path) -> Result<(), String> {
+    let source = folder.join("clock.c");
+    fs::write(&source, include_str!("clock.c")).map_err(|error| format!("no clock's source: {error}"))?;
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(clock_library(folder)).arg(source);
+    match compiler.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("cc failed to compile a clock: {status}")),
+        Err(error) => Err(format!("no C compiler for a clock that can be stepped: {error}; run `apt-get install gcc`")),
+    }
+}
+
+fn clock_library(folder: &Path) -> PathBuf {
+    folder.join("clock.so")
+}
+
+fn spawn(program: &Path, args: &[String], port: u16, folder: &Path, clock: bool) -> Result<Child, String> {
     let mut command = Command::new(program);
+    if clock {
+        command.env("LD_PRELOAD", clock_library(folder)).env("STEPPED_CLOCK", clock_file(folder));
+    }
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--logfile", "log"]);
     command.arg("--port").arg(port.to_string()).arg("--dir").arg(folder).args(args);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -15,11 +15,44 @@ use std::time::{Duration, Instant};
 const BUDGET: (u32, u32) = (120, 10);
 const LIFE: Duration = Duration::from_secs(3);
 
+/// How long the fleets are watched with no fault when all have been mended.
+const CALM: Duration = Duration::from_secs(9);
+/// The names by which faults are chosen.
+pub const KINDS: [&str; 16] = [
+    "kill",
+    "stop",
+    "reject",
+    "restart",
+    "hang",
+    "flush",
+    "scripts",
+    "cut",
+    "late",
+    "mute",
+    "fails",
+    "silent",
+    "throttles",
+    "slow",
+    "signals",
+    "clock",
+];
+
 pub struct Plan {
     pub seed: u64,
     pub length: Duration,
     pub processes: usize,
     pub threads: usize,
+    /// How many databases of the one Redis have a fleet, of the same token name; processes are dealt to them in turn.
+    pub databases: usize,
+    /// Which faults may come.
+    pub kinds: Vec<&'static str>,
+}
+
+impl Plan {
+    /// Four processes of eight threads in two databases under all faults.
+    pub fn new(seed: u64, length: Duration) -> Plan {
+        Plan { seed, length, processes: 4, threads: 8, databases: 2, kinds: KINDS.into() }
+    }
 }
 
 /// One fault, and for how many milliseconds it lasts if it does.
@@ -39,6 +72,10 @@ pub enum Fault {
     IssuerHangs(u64),
     IssuerThrottles(u64),
     IssuerSlow(u64),
+    /// Up to a thousand signals a second for each thread, with SA_RESTART or without.
+    Signals(usize, u64, bool),
+    /// The store's wall clock goes to so many seconds from the real time.
+    StepClock(i64),
 }
 
 impl Fault {
@@ -81,20 +118,25 @@ pub fn schedule(plan: &Plan) -> Vec<(u64, Fault)> {
     let mut at = 500;
     while at < plan.length.as_millis() as u64 {
         let (process, lasts) = (dice.below(plan.processes as u64) as usize, 200 + dice.below(4_000));
-        let fault = match dice.below(14) {
-            0 => Fault::KillProcess(process),
-            1 => Fault::StopProcess(process, lasts),
-            2 => Fault::RejectToken(process),
-            3 => Fault::RestartRedis,
-            4 => Fault::StopRedis(lasts),
-            5 => Fault::FlushAll,
-            6 => Fault::ScriptFlush,
-            7 => Fault::CutConnections,
-            8 => Fault::LateReplies(lasts),
-            9 => Fault::MuteNetwork(lasts),
-            10 => Fault::IssuerFails(lasts),
-            11 => Fault::IssuerHangs(lasts),
-            12 => Fault::IssuerThrottles(lasts),
+        let kind = plan.kinds[dice.below(plan.kinds.len() as u64) as usize];
+        let (ahead, flag) = (dice.below(3601) as i64 - 1800, dice.below(2) == 0);
+        let fault = match kind {
+            "kill" => Fault::KillProcess(process),
+            "stop" => Fault::StopProcess(process, lasts),
+            "reject" => Fault::RejectToken(process),
+            "restart" => Fault::RestartRedis,
+            "hang" => Fault::StopRedis(lasts),
+            "flush" => Fault::FlushAll,
+            "scripts" => Fault::ScriptFlush,
+            "cut" => Fault::CutConnections,
+            "late" => Fault::LateReplies(lasts),
+            "mute" => Fault::MuteNetwork(lasts),
+            "fails" => Fault::IssuerFails(lasts),
+            "silent" => Fault::IssuerHangs(lasts),
+            "throttles" => Fault::IssuerThrottles(lasts),
+            "signals" => Fault::Signals(process, lasts, flag),
+            // A step of a second as often as one of half an hour.
+            "clock" => Fault::StepClock(if flag { ahead / 600 } else { ahead }),
             _ => Fault::IssuerSlow(lasts),
         };
         faults.push((at, fault));
@@ -107,7 +149,8 @@ struct Soak<'a> {
     plan: &'a Plan,
     args: &'a [&'a str],
     redis: RedisServer,
-    issuer: Issuer,
+    /// One for each database.
+    issuers: Vec<Issuer>,
     proxy: Proxy,
     fleet: Vec<Worker>,
     /// Whether each process was ever stopped: its calls are late then, and that is not the library's doing.
@@ -115,19 +158,25 @@ struct Soak<'a> {
     /// What ends, and when.
     ending: Vec<(Instant, Fault)>,
     losses: u64,
+    /// Where the store's clock is, and how often it was set forward: that ends leases, pauses and budgets as time does.
+    clock: i64,
+    steps_forward: u64,
     report: Report,
 }
 
 /// Runs the plan; `args` lead this very program to where a worker takes its orders.
 pub fn run(plan: &Plan, args: &[&str]) -> Report {
-    let redis = RedisServer::start().expect("a private Redis");
+    let clock = plan.kinds.contains(&"clock");
+    let redis = if clock { RedisServer::start_with_clock() } else { RedisServer::start() }.expect("a private Redis");
     let options = Options { life: LIFE, ..Options::default() };
-    let issuer = Issuer::start("127.0.0.1:0", options).expect("an issuer");
+    let issuer = |_| Issuer::start("127.0.0.1:0", options.clone()).expect("an issuer");
+    let issuers = (0..plan.databases).map(issuer).collect();
     let proxy = Proxy::to(redis.port());
     let report = Report { seed: plan.seed, ..Report::default() };
-    let stopped = vec![false; plan.processes];
+    let (stopped, fleet, ending) = (vec![false; plan.processes], Vec::new(), Vec::new());
+    let (losses, clock, steps_forward) = (0, 0, 0);
     let mut soak =
-        Soak { plan, args, redis, issuer, proxy, fleet: Vec::new(), stopped, ending: Vec::new(), losses: 0, report };
+        Soak { plan, args, redis, issuers, proxy, fleet, stopped, ending, losses, clock, steps_forward, report };
     let start = Instant::now();
     for process in 0..plan.processes {
         let worker = soak.worker(process);
@@ -140,6 +189,8 @@ pub fn run(plan: &Plan, args: &[&str]) -> Report {
     soak.wait_until(start + plan.length);
     soak.mend_all();
     soak.settle();
+    soak.calm();
+    soak.halt();
     soak.count(start.elapsed());
     soak.report
 }
@@ -147,10 +198,14 @@ pub fn run(plan: &Plan, args: &[&str]) -> Report {
 impl Soak<'_> {
     fn worker(&self, process: usize) -> Worker {
         let (per_minute, burst) = BUDGET;
-        let (redis, issuer) = (self.proxy.url(), self.issuer.url());
-        let settings = format!("redis={redis} issuer={issuer} budget={per_minute}/{burst} fetch_limit=2000");
+        let database = process % self.plan.databases;
+        let (redis, issuer) = (self.proxy.url(), self.issuers[database].url());
+        // A token that a step of the clock has drawn out is found by the next claim, after a life at most, and ends a life later.
+        let stale = if self.plan.kinds.contains(&"clock") { 2 * LIFE.as_millis() } else { 0 };
+        let numbers = format!("budget={per_minute}/{burst} fetch_limit=2000 stale={stale}");
+        let settings = format!("redis={redis}{database} issuer={issuer} {numbers}");
         let mut worker = Worker::start(self.args, &settings);
-        if process.is_multiple_of(2) {
+        if (process / self.plan.databases).is_multiple_of(2) {
             worker.order("fresh on");
         }
         worker.order(&format!("load {} 5", self.plan.threads));
@@ -216,8 +271,17 @@ impl Soak<'_> {
             Fault::IssuerHangs(millis) => lasts = self.trouble(Trouble::Hang, millis),
             Fault::IssuerThrottles(millis) => lasts = self.trouble(Trouble::Throttle { retry_after: Some(1) }, millis),
             Fault::IssuerSlow(millis) => {
-                self.issuer.set(|options| (options.latency_min, options.latency_max) = (LIFE / 2, LIFE));
+                self.each_issuer(|options| (options.latency_min, options.latency_max) = (LIFE / 2, LIFE));
                 lasts = Some(millis);
+            }
+            Fault::Signals(process, millis, restart) => {
+                let restart = if restart { "restart" } else { "interrupt" };
+                self.fleet[process].order(&format!("storm {millis} {restart}"));
+            }
+            Fault::StepClock(ahead) => {
+                self.steps_forward += u64::from(ahead > self.clock);
+                self.clock = ahead;
+                self.redis.set_clock(ahead);
             }
         }
         if let Some(millis) = lasts {
@@ -226,8 +290,12 @@ impl Soak<'_> {
     }
 
     fn trouble(&self, trouble: Trouble, millis: u64) -> Option<u64> {
-        self.issuer.set(|options| options.fault = trouble);
+        self.each_issuer(|options| options.fault = trouble.clone());
         Some(millis)
+    }
+
+    fn each_issuer(&self, change: impl Fn(&mut Options)) {
+        self.issuers.iter().for_each(|issuer| issuer.set(&change));
     }
 
     fn mend(&mut self, fault: Fault) {
@@ -236,9 +304,9 @@ impl Soak<'_> {
             Fault::StopRedis(_) => self.redis.resume(),
             Fault::LateReplies(_) | Fault::MuteNetwork(_) => self.proxy.set(Line::Pass),
             Fault::IssuerSlow(_) => {
-                self.issuer.set(|options| (options.latency_min, options.latency_max) = Default::default());
+                self.each_issuer(|options| (options.latency_min, options.latency_max) = Default::default());
             }
-            _ => self.issuer.set(|options| options.fault = Trouble::None),
+            _ => self.each_issuer(|options| options.fault = Trouble::None),
         }
     }
 
@@ -262,10 +330,28 @@ impl Soak<'_> {
             };
             if !recovered {
                 self.report.violations.push(format!("process {process} did not recover"));
-                continue;
             }
-            worker.order("halt");
-            let words = worker.word("got tag=load");
+        }
+    }
+
+    /// Asserts that with no fault each fleet has one fetch a life: a life ends at the soonest when 70 % of it are over.
+    fn calm(&mut self) {
+        let before: Vec<u64> = self.issuers.iter().map(|issuer| issuer.stats().asked).collect();
+        thread::sleep(CALM);
+        let most = (CALM.as_secs_f64() / (0.7 * LIFE.as_secs_f64())).ceil() as u64 + 1;
+        for (database, before) in before.into_iter().enumerate() {
+            let fetches = self.issuers[database].stats().asked - before;
+            if !(2..=most).contains(&fetches) {
+                let calm = format!("{fetches} fetches in {CALM:?} without a fault, at most {most} expected");
+                self.report.violations.push(format!("database {database}: {calm}"));
+            }
+        }
+    }
+
+    fn halt(&mut self) {
+        for process in 0..self.fleet.len() {
+            self.fleet[process].order("halt");
+            let words = self.fleet[process].word("got tag=load");
             self.judge(process, &words);
         }
     }
@@ -292,15 +378,19 @@ impl Soak<'_> {
     }
 
     fn count(&mut self, took: Duration) {
-        let stats = self.issuer.stats();
         let (per_minute, burst) = BUDGET;
-        // The budget is lost with the data, and its burst is there again.
-        let allowed = f64::from(burst) * (1 + self.losses) as f64 + f64::from(per_minute) * took.as_secs_f64() / 60.0;
-        self.report.lives = stats.issued;
-        self.report.fetches = stats.asked;
+        // The budget is lost with the data or ended by a step forward of the clock, and its burst is there again.
+        let bursts = 1 + self.losses + self.steps_forward;
+        let allowed = f64::from(burst) * bursts as f64 + f64::from(per_minute) * took.as_secs_f64() / 60.0;
         self.report.allowed = allowed.ceil() as u64;
-        if self.report.fetches > self.report.allowed {
-            self.report.violations.push(format!("{} fetches, {} allowed", self.report.fetches, self.report.allowed));
+        for (database, issuer) in self.issuers.iter().enumerate() {
+            let stats = issuer.stats();
+            self.report.lives += stats.issued;
+            self.report.fetches += stats.asked;
+            if stats.asked > self.report.allowed {
+                let counts = format!("{} fetches, {} allowed", stats.asked, self.report.allowed);
+                self.report.violations.push(format!("database {database}: {counts}"));
+            }
         }
     }
 }
@@ -312,7 +402,7 @@ impl fmt::Display for Report {
         writeln!(f, "{:<28}{:>8}", "calls answered by an error", self.errors)?;
         writeln!(f, "{:<28}{:>8}", "token lives", self.lives)?;
         writeln!(f, "{:<28}{:>8}", "fetches", self.fetches)?;
-        writeln!(f, "{:<28}{:>8}", "fetches allowed", self.allowed)?;
+        writeln!(f, "{:<28}{:>8}", "fetches allowed a fleet", self.allowed)?;
         for (name, count) in &self.faults {
             writeln!(f, "  {name:<26}{count:>8}")?;
         }

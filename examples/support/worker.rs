@@ -35,7 +35,8 @@ pub fn work_if_ordered() {
     let Ok(settings) = env::var(SETTINGS) else { return };
     let settings: HashMap<&str, &str> = settings.split(' ').filter_map(|pair| pair.split_once('=')).collect();
     let gate = Arc::new(Gate::default());
-    let worker = Worker::new(build(&settings, &gate), settings["issuer"]);
+    let mut worker = Worker::new(build(&settings, &gate), settings["issuer"]);
+    worker.stale_after += settings.get("stale").map_or(Duration::ZERO, |more| Duration::from_millis(number(more)));
     say(format!("ready pid={}", std::process::id()));
     let (mut fresh, mut load) = (None::<FreshGuard>, None::<Load>);
     for line in io::stdin().lock().lines().map_while(Result::ok) {
@@ -55,6 +56,7 @@ pub fn work_if_ordered() {
             ["load", threads, pause] => load = Some(worker.load(number(threads), Duration::from_millis(number(pause)))),
             ["halt"] => worker.halt(load.take()),
             ["stats"] => worker.stats(),
+            ["storm", lasts, restart] => storm(Duration::from_millis(number(lasts)), restart == "restart"),
             ["starve"] => starve(),
             ["fork"] => worker.fork(Worker::after_rejection),
             ["fork", "serve"] => worker.fork(Worker::after_stats),
@@ -122,6 +124,8 @@ struct Worker {
     /// The newest generation that any call here has returned.
     newest: Arc<AtomicU64>,
     last: Arc<Mutex<Option<Token>>>,
+    /// How long after its end a token may still be handed out.
+    stale_after: Duration,
 }
 
 struct Load {
@@ -131,7 +135,7 @@ struct Load {
 
 impl Worker {
     fn new(manager: TokenManager, issuer: &str) -> Worker {
-        Worker { manager, issuer: issuer.into(), newest: Arc::default(), last: Arc::default() }
+        Worker { manager, issuer: issuer.into(), newest: Arc::default(), last: Arc::default(), stale_after: SLACK }
     }
 
     fn call(&self, within: Duration, tally: &mut Tally) {
@@ -215,7 +219,7 @@ impl Worker {
     fn show(&self, agent: &ureq::Agent, tally: &mut Tally) {
         let Some(token) = self.last.lock().clone() else { return };
         let verified = client::verify(agent, &self.issuer, token.secret(), Duration::from_secs(5));
-        tally.stale += u64::from(matches!(verified, Ok(Verified::Rejected(Some(since))) if since > SLACK));
+        tally.stale += u64::from(matches!(verified, Ok(Verified::Rejected(Some(since))) if since > self.stale_after));
     }
 
     fn halt(&self, load: Option<Load>) {
@@ -272,6 +276,30 @@ impl Worker {
             }
         }
     }
+}
+
+/// Sends each thread of this process up to a thousand signals a second, for so long. The host has a handler that does nothing.
+fn storm(lasts: Duration, restart: bool) {
+    extern "C" fn ignore(_: libc::c_int) {}
+    // SAFETY: a zeroed action with a handler that touches nothing is valid.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_flags = if restart { libc::SA_RESTART } else { 0 };
+        libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut());
+    }
+    thread::spawn(move || {
+        let until = Instant::now() + lasts;
+        while Instant::now() < until {
+            let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+            let ids = threads.filter_map(|thread| thread.file_name().to_str()?.parse::<libc::pid_t>().ok());
+            for id in ids {
+                // SAFETY: a signal to a thread of this process; one that has ended is not there any more.
+                unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), id, libc::SIGUSR1) };
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    });
 }
 
 /// Leaves no room for the stack of another thread.

@@ -23,11 +23,13 @@ struct Shelf {
     ledgers: HashMap<TokenName, Ledger>,
     /// By namespace, group and egress.
     egresses: HashMap<(Arc<str>, Arc<str>, String), Egress>,
-    /// Each with a sign of whether its listener is still there.
-    listeners: HashMap<TokenName, Vec<(Sender<Change>, Weak<()>)>>,
+    listeners: HashMap<TokenName, Vec<Heard>>,
     /// At how many entries the next sweep comes.
     sweep_at: usize,
 }
+
+/// Where a listener hears of changes, and a sign of whether it is still there.
+type Heard = (Sender<Change>, Weak<()>);
 
 impl Shelf {
     /// Forgets what nobody can ask for any more, each time that twice as much is kept as the last sweep left.

@@ -209,11 +209,9 @@ impl Ledger {
         }
         let span = Span::new(now, length);
         match class {
+            // Whoever reports it, and however late: the issuer said so.
             FailureClass::Throttled => {
-                // Whoever reports it, and however late: the issuer said so.
-                if egress.pause.is_none_or(|pause| pause.ends_at < span.ends_at) {
-                    egress.pause = Some(span);
-                }
+                egress.pause = egress.pause.into_iter().chain([span]).max_by_key(|pause| pause.ends_at);
             }
             // The others may have better credentials, as long as they have a token to go on with.
             FailureClass::Rejected if leads && self.served(now).is_some() => {

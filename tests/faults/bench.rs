@@ -63,6 +63,13 @@ impl Bench {
         self.redis.command(&["HGET", &self.key("meta"), field]).parse().unwrap_or(0)
     }
 
+    /// Whether the fleet pauses, or the egress that all workers have.
+    pub fn pauses(&self) -> bool {
+        let now: u64 = self.redis.command(&["TIME"]).lines().next().expect("seconds").parse().expect("a number");
+        let of_egress = self.redis.command(&["EXISTS", "tm:{faults}:pause:default"]) == "1";
+        of_egress || now * 1_000_000 <= self.meta("cool_until") + 100_000
+    }
+
     pub fn exists(&self, part: &str) -> bool {
         self.redis.command(&["EXISTS", &self.key(part)]) == "1"
     }

@@ -89,8 +89,8 @@ fn no_thread_left_for_a_flight() {
     let bench = Bench::new();
     let mut worker = bench.worker_at(&bench.redis.url(), "local=100");
     starve(&mut worker);
-    // The call runs on the thread that reads the orders, which is there already.
-    worker.order("call 10000");
+    // The call runs on the thread that reads the orders, which is there already; it has longer than a fetch may take.
+    worker.order("call 12000");
     let generation = all_served(&worker.got("call"), 1);
     worker.order("stats");
     assert_eq!(worker.word("stats").number("fetches"), 1);

@@ -49,9 +49,12 @@ fn keeps_fresh_over(loss: impl Fn(&mut Bench)) {
     let old = workers.each_mut().map(|worker| served(worker, 10));
     assert_eq!([old[1], old[2]], [old[0]; 2]);
     loss(&mut bench);
-    let newer = workers.each_mut().map(|worker| until_newer(worker, old[0]));
-    assert_eq!([newer[1], newer[2]], [newer[0]; 2]);
-    bench.assert_fetches(2);
+    wait_until("somebody has given the token back", || bench.exists("token"));
+    let stored = bench.redis.command(&["HGET", &bench.key("token"), "gen"]);
+    assert_eq!(stored, old[0].to_string());
+    assert_eq!(served(&mut bench.worker(), 10), old[0]);
+    assert_eq!(workers.each_mut().map(|worker| served(worker, 10)), old);
+    bench.assert_fetches(1);
 }
 
 #[test]
@@ -124,7 +127,8 @@ fn redis_down() {
 fn redis_killed_while_a_hundred_threads_wait() {
     let mut bench = Bench::new();
     bench.issuer.hold();
-    let (mut updater, mut waiters) = (bench.worker(), bench.worker());
+    // Whoever cannot commit tries again until its lease must have ended.
+    let (mut updater, mut waiters) = (bench.worker_at(&bench.redis.url(), "lease=60000"), bench.worker());
     updater.get("first", 1, PATIENT);
     bench.in_flight(1);
     waiters.get("all", 100, PATIENT);
@@ -135,7 +139,9 @@ fn redis_killed_while_a_hundred_threads_wait() {
     let alone = all_served(&updater.got("first"), 1);
     assert_eq!(served(&mut updater, 100), alone, "the updater goes on with the token it could not commit");
     bench.redis.restart().unwrap();
-    assert!(served(&mut waiters, 100) > alone);
+    wait_until("the token is committed at last", || bench.exists("token"));
+    // A Redis that came back empty may have granted more than it remembers: the token is doubted, and refreshed once.
+    until_newer(&mut waiters, alone);
     bench.assert_fetches(2);
 }
 

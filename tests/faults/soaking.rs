@@ -4,7 +4,7 @@ use crate::soak::{Plan, run, schedule};
 use std::time::Duration;
 
 fn plan(seed: u64) -> Plan {
-    Plan { seed, length: Duration::from_secs(15), processes: 4, threads: 8 }
+    Plan::new(seed, Duration::from_secs(20))
 }
 
 #[test]

@@ -102,7 +102,9 @@ impl Fleet {
                 state.ghost.lives += 1;
             }
             Action::TokenEnds => drop(state.redis.ledger.token.take()?),
-            Action::CoolingEnds => drop(state.redis.ledger.meta.cooling.take()?),
+            Action::CoolingEnds => {
+                state.redis.ledger.meta.cooling.take()?;
+            }
             Action::Crash(at) => {
                 state.left.crashes -= 1;
                 untold(state, at);

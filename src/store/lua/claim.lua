@@ -6,9 +6,10 @@ local newer_than, emission, burst = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumb
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
 local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_us', 'cool_class')
 local stored = tonumber(token[1] or 0)
+local usable = stored > 0 and left(KEYS[1], tonumber(token[3]))
 if stored > newer_than and stored > tonumber(meta[2] or 0) then
   local doubted = stored <= tonumber(meta[3] or 0) and 1 or 0
-  return {'token', token[1], token[2], left(KEYS[1], tonumber(token[3])), tonumber(token[3]), doubted}
+  return {'token', token[1], token[2], usable, tonumber(token[3]), doubted}
 end
 
 local updater, carry = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[4]) or nil
@@ -52,7 +53,7 @@ end
 redis.call('SET', KEYS[5], int(now + arrival) .. ':' .. int(ahead), 'PX', math.ceil(arrival / 1000))
 
 -- Whatever a commit will do is done here once, without effect: where it is forbidden, nobody asks the issuer.
-redis.call('PTTL', KEYS[1])
+redis.call('PTTL', KEYS[2])
 redis.call('HDEL', KEYS[1], '-')
 redis.call('DEL', KEYS[2])
 redis.call('HDEL', KEYS[3], 'cool_until', 'cool_us', 'cool_class', 'cool_gen')
