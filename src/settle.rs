@@ -111,8 +111,8 @@ pub fn repeat_commit(core: &Core) {
     while core.has_uncommitted() && !clock::left(until).is_zero() {
         let pause = decide::backoff(round, POLL.1, core.fraction(u64::from(round)));
         thread::sleep(pause.min(clock::left(until)));
-        let _ = commit_kept(core); // it says so itself
-        round += 1;
+        // Who stays away from a full pool loses its place in the queue.
+        round += u32::from(commit_kept(core).is_err_and(|error| error.kind() != StoreErrorKind::Exhausted));
     }
 }
 
