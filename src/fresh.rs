@@ -155,7 +155,7 @@ impl Keeper {
         let held = held.filter(|generation| self.core.slot.holds(*generation));
         match held.map(|held| stored.cmp(&held)) {
             Some(Ordering::Equal) => self.confirmed = held.filter(|_| self.listener.is_some()),
-            Some(Ordering::Less) if committed => self.give_back()?,
+            Some(Ordering::Less) if committed.is_ok() => self.give_back()?,
             _ if is_news => self.take_over()?,
             _ => {}
         }
@@ -163,7 +163,7 @@ impl Keeper {
             self.listener = None;
             return Err(StoreError::new(StoreErrorKind::Other, "the subscription told nothing of a commit"));
         }
-        Ok(())
+        committed
     }
 
     /// Takes over what the store says of void and doubted generations; returns the one that it has, 0 if none.

@@ -88,7 +88,7 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
     let attempt = core.next_attempt();
     let mut watch = Watch { listener: None, round: 0 };
     loop {
-        settle::commit_kept(core);
+        let _ = settle::commit_kept(core); // the claim tells whether the store is well
         let left = callers_deadline.map(clock::left);
         let barred = decide::barred(core.stuck(), core.own_pause().is_some(), left, policy.fetch_limit);
         let asked_at = Moment::now();

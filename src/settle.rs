@@ -88,21 +88,20 @@ pub fn commit(core: &Core, lease: &Lease, Brought { fetched, asked_at }: Brought
     }
 }
 
-/// Commits what an earlier commit could not, as long as it is of use; true if nothing is left to commit.
-pub fn commit_kept(core: &Core) -> bool {
-    let Some(kept) = core.take_uncommitted() else { return true };
+/// Commits what an earlier commit could not, if there is anything and it is still of use.
+///
+/// # Errors
+/// When the store does not take it now either; it is kept on.
+pub fn commit_kept(core: &Core) -> Result<(), StoreError> {
+    let Some(kept) = core.take_uncommitted() else { return Ok(()) };
     let out_of_time = kept.left(Moment::now()).is_zero() && kept.fetched.carry.is_none();
     if out_of_time || !core.slot.wants(kept.lease.generation) {
-        return true;
+        return Ok(());
     }
-    match kept.commit(core) {
-        Ok(()) => true,
-        Err(error) => {
-            log::debug!(target: "token_manager", "{}: not committed yet: {error}", core.settings.name);
-            core.keep_uncommitted(kept);
-            false
-        }
-    }
+    kept.commit(core).inspect_err(|error| {
+        log::debug!(target: "token_manager", "{}: not committed yet: {error}", core.settings.name);
+        core.keep_uncommitted(kept);
+    })
 }
 
 /// Repeats a commit that failed until the lease, which nobody renews any more, must have ended.
@@ -112,10 +111,8 @@ pub fn repeat_commit(core: &Core) {
     while core.has_uncommitted() && !clock::left(until).is_zero() {
         let pause = decide::backoff(round, POLL.1, core.fraction(u64::from(round)));
         thread::sleep(pause.min(clock::left(until)));
-        if commit_kept(core) {
-            return;
-        }
-        round += 1;
+        // Who stays away from a full pool loses its place in the queue.
+        round += u32::from(commit_kept(core).is_err_and(|error| error.kind() != StoreErrorKind::Exhausted));
     }
 }
 

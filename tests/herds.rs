@@ -1,0 +1,152 @@
+//! `keep_fresh` beside a store in trouble: it comes back ever more rarely, and offers what the store has lost.
+
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+use support::bent::Bent;
+use support::{Backing, LONG, Script, wait_until};
+use token_manager::{Change, FetchError, MemoryStore, RedisStore, StoreErrorKind, TokenManager};
+
+const HOUR: Duration = Duration::from_secs(3600);
+/// Some time. Pauses of 20 ms that double, with up to a half taken off, put a ninth try after 2.5 s at the soonest.
+const SOME: Duration = Duration::from_millis(1_500);
+const TRIES: u64 = 8;
+
+fn build(store: Bent, script: &Script) -> TokenManager {
+    TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap()
+}
+
+/// Counts the calls of a verb within some time of keeping fresh.
+fn calls_in_some_time(bent: &Bent, verb: &str) -> u64 {
+    let manager = build(bent.clone(), &Script::new(HOUR));
+    let start = Instant::now();
+    let guard = manager.keep_fresh().unwrap();
+    thread::sleep(SOME);
+    let (calls, took) = (bent.calls(verb), start.elapsed());
+    assert!(calls >= 3, "it tries again: {calls} in {took:?}");
+    drop(guard);
+    calls
+}
+
+#[test]
+fn a_store_that_refuses_claims_is_asked_ever_more_rarely() {
+    let bent = Bent::new(MemoryStore::new(), |verb, _| (verb == "claim").then_some(StoreErrorKind::NotWritable));
+    let claims = calls_in_some_time(&bent, "claim");
+    assert!(claims <= TRIES, "{claims}");
+}
+
+#[test]
+fn a_store_that_is_not_there_is_asked_ever_more_rarely() {
+    let bent = Bent::new(MemoryStore::new(), |_, _| Some(StoreErrorKind::Unreachable));
+    let listens = calls_in_some_time(&bent, "listen");
+    assert!(listens <= TRIES && bent.calls("claim") <= TRIES, "{listens} and {}", bent.calls("claim"));
+}
+
+#[test]
+fn a_subscription_that_is_lost_each_time_is_made_ever_more_rarely() {
+    let bent = Bent::new(MemoryStore::new(), |verb, _| (verb == "wait").then_some(StoreErrorKind::Unreachable));
+    let listens = calls_in_some_time(&bent, "listen");
+    assert!(listens <= TRIES, "{listens}");
+}
+
+#[test]
+fn where_events_are_forbidden_looks_bring_what_others_fetched_and_the_refresh_is_in_time() {
+    let (store, script) = (MemoryStore::new(), Script::new(Duration::from_secs(2)));
+    let bent = Bent::new(store.clone(), |verb, _| (verb == "listen").then_some(StoreErrorKind::Denied));
+    let manager = build(bent, &script);
+    let guard = manager.keep_fresh().unwrap();
+    script.wait_for(4);
+    assert_eq!(manager.stats().waits, 0);
+    script.set_life(HOUR);
+    script.wait_for(5);
+    let newest = "token-5";
+    wait_until("it is in use", || manager.get().unwrap().secret() == newest);
+    let busy = TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap();
+    busy.invalidate(&busy.get().unwrap());
+    assert_eq!(busy.get().unwrap().secret(), "token-6");
+    wait_until("a look finds it", || manager.get().unwrap().secret() == "token-6");
+    assert_eq!((script.fetches(), manager.stats().waits), (6, 0));
+    drop(guard);
+}
+
+#[test]
+fn a_pause_of_the_fleet_is_kept_and_news_end_it() {
+    let store = MemoryStore::new();
+    let (bent, script) = (Bent::new(store.clone(), |_, _| None), Script::new(HOUR));
+    script.answer(|_| Err(FetchError::throttled(Some(HOUR))));
+    let manager = build(bent.clone(), &script);
+    let _guard = manager.keep_fresh().unwrap();
+    script.wait_for(1);
+    thread::sleep(SOME);
+    assert!(bent.calls("claim") <= 4, "{} claims", bent.calls("claim"));
+    let other = TokenManager::builder("t").store(store).egress("elsewhere").deadline(LONG);
+    let other = other.source(script.source()).build().unwrap();
+    assert_eq!(other.get().unwrap().secret(), "token-2");
+    wait_until("it takes over", || manager.get().is_ok_and(|token| token.secret() == "token-2"));
+    assert_eq!(script.fetches(), 2);
+}
+
+/// A keeper that has followed its token on a real Redis, and the Redis.
+fn followed(script: &Script) -> (Backing, TokenManager, token_manager::FreshGuard) {
+    let backing = Backing::redis();
+    let Backing::Redis(server) = &backing else { unreachable!() };
+    let store = RedisStore::open(&server.url()).unwrap();
+    let build =
+        || TokenManager::builder("t").store(store.clone()).deadline(LONG).source(script.source()).build().unwrap();
+    build().get().unwrap();
+    let manager = build();
+    let guard = manager.keep_fresh().unwrap();
+    wait_until("it has taken the token over", || manager.stats().adopted == 1);
+    (backing, manager, guard)
+}
+
+#[test]
+fn a_redis_that_comes_back_with_an_older_token_is_given_the_newer_one_back() {
+    let script = Script::new(HOUR);
+    let (backing, manager, _guard) = followed(&script);
+    let Backing::Redis(server) = &backing else { unreachable!() };
+    let generation = manager.get().unwrap().generation();
+    let older = (generation - 1).to_string();
+    // As from a backup: the token and what is known of it.
+    server.command(&["HSET", "tm:{t}:t:token", "gen", &older, "value", "old", "life_ms", "3600000"]);
+    server.command(&["HSET", "tm:{t}:t:meta", "gen", &older]);
+    wait_until("the newer one is back", || {
+        manager.inspect().unwrap().token.is_some_and(|(stored, _)| stored == generation)
+    });
+    assert_eq!((script.fetches(), manager.get().unwrap().secret()), (1, "token-1"));
+}
+
+#[test]
+fn a_token_that_was_rejected_is_not_offered_to_a_redis_that_lost_the_rejection() {
+    let script = Script::new(HOUR);
+    let (backing, manager, _guard) = followed(&script);
+    let Backing::Redis(server) = &backing else { unreachable!() };
+    manager.invalidate(&manager.get().unwrap());
+    server.command(&["FLUSHALL"]);
+    wait_until("another one is stored", || manager.inspect().unwrap().token.is_some());
+    assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("token-2", 2));
+}
+
+#[test]
+fn a_doubted_token_is_refreshed_and_not_offered() {
+    let (store, script) = (MemoryStore::new(), Script::new(HOUR));
+    let bent = Bent::new(store.clone(), |_, _| None);
+    let manager = build(bent.clone(), &script);
+    let guard = manager.keep_fresh().unwrap();
+    wait_until("there is a token", || manager.get_within(Duration::ZERO).is_ok());
+    let generation = manager.get().unwrap().generation();
+    // A forged doubt is none; the store's own is.
+    bent.forge(&[Change::Doubted(generation)]);
+    let waits = bent.calls("wait");
+    wait_until("it was heard", || bent.calls("wait") > waits + 2);
+    assert_eq!(script.fetches(), 1);
+    let name = token_manager::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let lease = token_manager::Lease { owner: "another".into(), attempt: 1, generation };
+    let class = token_manager::FailureClass::UnknownOutcome;
+    let failure = token_manager::Failure { class, retry_after: None, egress: "default" };
+    token_manager::Store::fail(&store, &name, &lease, &failure).unwrap();
+    wait_until("it is refreshed", || manager.get().unwrap().secret() == "token-2");
+    assert_eq!((script.fetches(), bent.calls("offer")), (2, 0));
+    drop(guard);
+}
