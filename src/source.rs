@@ -116,11 +116,12 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    /// The issuer was asked too often (HTTP 429), with its Retry-After if it sent one (RFC 9110 §10.2.3). Pauses the
-    /// fleet that long, one hour at most.
+    /// The issuer was asked too often (HTTP 429), with its Retry-After if it sent one (RFC 9110 §10.2.3). Pauses all
+    /// processes of this [egress](crate::Builder::egress) that long, between one second and one hour.
     pub fn throttled(retry_after: Option<Duration>) -> FetchError {
-        let retry_after = retry_after.map(|pause| pause.min(policy::LONGEST_PAUSE));
-        FetchError { class: FailureClass::Throttled, retry_after, cause: "the issuer was asked too often".into() }
+        let cause = "the issuer was asked too often".into();
+        let error = FetchError { class: FailureClass::Throttled, retry_after: None, cause };
+        retry_after.into_iter().fold(error, FetchError::retry_after)
     }
 
     /// The issuer granted nothing: it could not be reached, or it said that it is out of order. Pauses the fleet for a second,
@@ -129,7 +130,8 @@ impl FetchError {
         FetchError { class: FailureClass::Unavailable, retry_after: None, cause: cause.into() }
     }
 
-    /// The issuer refused the credentials. Pauses the fleet for a minute.
+    /// The issuer refused the credentials. Pauses this process for a minute, and the whole fleet only while it has no token:
+    /// others may have newer credentials.
     pub fn rejected(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
         FetchError { class: FailureClass::Rejected, retry_after: None, cause: cause.into() }
     }
@@ -138,6 +140,20 @@ impl FetchError {
     /// issue may have killed the last one. Every token granted so far becomes doubted.
     pub fn unknown_outcome(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
         FetchError { class: FailureClass::UnknownOutcome, retry_after: None, cause: cause.into() }
+    }
+
+    /// Adds how long the issuer asked to be left alone, such as the Retry-After of a 503 (RFC 9110 §10.2.3): the pause is then
+    /// that long, between one second and one hour. Defaults to a pause by the kind of failure.
+    #[must_use]
+    pub fn retry_after(self, pause: Duration) -> FetchError {
+        FetchError { retry_after: Some(pause.min(policy::LONGEST_PAUSE)), ..self }
+    }
+
+    /// Says what happened, in place of the cause that stands: it is the [`source`](std::error::Error::source) of the callers'
+    /// errors, and is logged. It must hold no secret.
+    #[must_use]
+    pub fn because(self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
+        FetchError { cause: cause.into(), ..self }
     }
 }
 

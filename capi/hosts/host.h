@@ -131,6 +131,7 @@ static inline void issuer_fetch(void *user_data, const tkm_attempt *attempt, tkm
     tkm_reply_rejected(reply, "the issuer refused the credentials");
   } else if (status >= 500) {
     tkm_reply_unavailable(reply, "the issuer is out of order");
+    if ((pause = strstr(answer, "Retry-After: ")) != NULL) tkm_reply_retry_after(reply, (uint64_t)atoll(pause + 13) * 1000);
   } else if (status == 200 && (secret = strstr(answer, "\"access_token\":\"")) != NULL &&
              (end = strchr(secret + 16, '"')) != NULL && (life = number_of(answer, "expires_in_ms")) > 0) {
     tkm_reply_token(reply, secret + 16, (size_t)(end - secret - 16), (uint64_t)life);

@@ -30,8 +30,8 @@ static void nulls(void) {
   tkm_error_free(error);
   CHECK(tkm_manager_get(NULL, &token, NULL) == TKM_NULL && token == NULL);
   CHECK(tkm_manager_get_within(NULL, 1, NULL, NULL) == TKM_NULL);
-  CHECK(tkm_manager_invalidate(NULL, NULL) == TKM_NULL && tkm_manager_stats(NULL, &stats) == TKM_NULL);
-  CHECK(tkm_manager_inspect(NULL, &seen, NULL) == TKM_NULL && tkm_manager_owner(NULL, owner) == TKM_NULL);
+  CHECK(tkm_manager_invalidate(NULL, NULL) == TKM_NULL && tkm_manager_stats(NULL, &stats, sizeof stats) == TKM_NULL);
+  CHECK(tkm_manager_inspect(NULL, &seen, sizeof seen, NULL) == TKM_NULL && tkm_manager_owner(NULL, owner) == TKM_NULL);
   CHECK(tkm_manager_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && fresh == NULL);
   CHECK(tkm_manager_free(NULL, 0) == TKM_OK);
   CHECK(tkm_token_secret(NULL, &length) == NULL && length == 0 && tkm_token_copy_secret(NULL, text, 4) == 0);
@@ -41,6 +41,11 @@ static void nulls(void) {
   CHECK(tkm_reply_token(NULL, "a", 1, 1) == TKM_NULL && tkm_reply_carry(NULL, "a", 1, 1) == TKM_NULL);
   CHECK(tkm_reply_throttled(NULL, 1) == TKM_NULL && tkm_reply_unavailable(NULL, NULL) == TKM_NULL);
   CHECK(tkm_reply_rejected(NULL, NULL) == TKM_NULL && tkm_reply_unknown_outcome(NULL, NULL) == TKM_NULL);
+  CHECK(tkm_reply_retry_after(NULL, 1) == TKM_NULL && tkm_reply_because(NULL, "a") == TKM_NULL);
+  CHECK(tkm_redis_options_connect_ms(NULL, 1) == TKM_NULL && tkm_redis_options_io_ms(NULL, 1) == TKM_NULL);
+  CHECK(tkm_redis_options_pool_wait_ms(NULL, 1) == TKM_NULL && tkm_redis_options_pool_size(NULL, 1) == TKM_NULL);
+  CHECK(tkm_redis_options_without_thread(NULL) == TKM_NULL && tkm_manager_lift_pause(NULL, NULL) == TKM_NULL);
+  tkm_redis_options_free(NULL);
   CHECK(tkm_set_log(NULL, NULL, 6) == TKM_CONFIG);
   tkm_error_free(NULL), tkm_store_free(NULL), tkm_options_free(NULL), tkm_token_free(NULL), tkm_fresh_free(NULL);
   printf("ok NULL\n");
@@ -98,6 +103,89 @@ static void windows(const char *redis, struct issuer *issuer) {
   printf("ok windows\n");
 }
 
+/* A program that was compiled for an older, smaller structure, and one for a newer, larger one. */
+static void sizes(const char *redis, struct issuer *issuer) {
+  tkm_manager *manager = manager_for("sizes", redis, issuer);
+  tkm_token *token = NULL;
+  tkm_error *error = NULL;
+  unsigned char room[sizeof(tkm_inspection) + 32];
+  tkm_stats stats;
+  tkm_inspection seen;
+  size_t at;
+  CHECK_OK(tkm_manager_get(manager, &token, &error), error);
+  CHECK(tkm_manager_stats(manager, &stats, sizeof stats) == TKM_OK && stats.fetches == 1);
+  memset(room, 0xee, sizeof room);
+  CHECK(tkm_manager_stats(manager, (tkm_stats *)room, 16) == TKM_OK && memcmp(room, &stats, 16) == 0);
+  for (at = 16; at < sizeof room; at++) CHECK(room[at] == 0xee);
+  CHECK(tkm_manager_stats(manager, (tkm_stats *)room, sizeof stats + 8) == TKM_OK);
+  CHECK(memcmp(room, &stats, sizeof stats) == 0);
+  for (at = sizeof stats; at < sizeof stats + 8; at++) CHECK(room[at] == 0);
+  for (; at < sizeof room; at++) CHECK(room[at] == 0xee);
+  CHECK_OK(tkm_manager_inspect(manager, &seen, sizeof seen, &error), error);
+  memset(room, 0xee, sizeof room);
+  CHECK_OK(tkm_manager_inspect(manager, (tkm_inspection *)room, 8, &error), error);
+  CHECK(memcmp(room, &seen.generation, 8) == 0 && seen.generation == tkm_token_generation(token));
+  for (at = 8; at < sizeof room; at++) CHECK(room[at] == 0xee);
+  CHECK_OK(tkm_manager_inspect(manager, (tkm_inspection *)room, sizeof seen + 16, &error), error);
+  CHECK(memcmp(room, &seen.generation, 8) == 0);
+  for (at = sizeof seen; at < sizeof seen + 16; at++) CHECK(room[at] == 0);
+  for (; at < sizeof room; at++) CHECK(room[at] == 0xee);
+  tkm_token_free(token);
+  CHECK(tkm_manager_free(manager, 1000) == TKM_OK);
+  issuer->destroyed = 0;
+  printf("ok sizes\n");
+}
+
+static void redis_options(const char *url) {
+  tkm_redis_options *options = tkm_redis_options_new();
+  tkm_store *store = NULL;
+  tkm_error *error = NULL;
+  CHECK(tkm_redis_options_connect_ms(options, 200) == TKM_OK && tkm_redis_options_io_ms(options, 400) == TKM_OK);
+  CHECK(tkm_redis_options_pool_wait_ms(options, 100) == TKM_OK && tkm_redis_options_pool_size(options, 0) == TKM_OK);
+  CHECK(tkm_redis_options_without_thread(options) == TKM_OK);
+  CHECK(tkm_store_redis(url, options, &store, &error) == TKM_CONFIG && store == NULL);
+  CHECK(strstr(tkm_error_message(error), "pool_size is 0") != NULL);
+  tkm_error_free(error);
+  CHECK(tkm_redis_options_pool_size(options, 2) == TKM_OK);
+  CHECK_OK(tkm_store_redis(url, options, &store, &error), error);
+  tkm_redis_options_free(options);
+  tkm_store_free(store);
+  printf("ok redis options\n");
+}
+
+/* An issuer that is out of order and says for how long: 503 with Retry-After. */
+static void out_of_order(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
+  (void)attempt;
+  ++*(int *)user_data;
+  CHECK(tkm_reply_retry_after(reply, 7000) == TKM_CONFIG && tkm_reply_because(reply, "early") == TKM_CONFIG);
+  CHECK(tkm_reply_throttled(reply, -1) == TKM_OK && tkm_reply_because(reply, "all quiet at the issuer") == TKM_OK);
+  CHECK(tkm_reply_retry_after(reply, 7000) == TKM_OK);
+}
+
+static void pauses(void) {
+  tkm_store *store = tkm_store_memory();
+  tkm_options *options = tkm_options_new("pauses");
+  tkm_manager *manager = NULL;
+  tkm_token *token = NULL;
+  tkm_error *error = NULL;
+  int asked = 0;
+  CHECK(tkm_options_store(options, store) == TKM_OK);
+  CHECK(tkm_options_source(options, out_of_order, &asked, NULL) == TKM_OK);
+  tkm_store_free(store);
+  CHECK_OK(tkm_manager_new(options, &manager, &error), error);
+  CHECK(tkm_manager_get(manager, &token, &error) == TKM_THROTTLED && asked == 1);
+  CHECK(tkm_error_retry_after_ms(error) > 5000 && tkm_error_retry_after_ms(error) <= 7000);
+  CHECK(strstr(tkm_error_message(error), "all quiet at the issuer") != NULL);
+  tkm_error_free(error);
+  CHECK(tkm_manager_get(manager, &token, &error) == TKM_THROTTLED && asked == 1);
+  tkm_error_free(error);
+  CHECK_OK(tkm_manager_lift_pause(manager, &error), error);
+  CHECK(tkm_manager_get(manager, &token, &error) == TKM_THROTTLED && asked == 2);
+  tkm_error_free(error);
+  CHECK(tkm_manager_free(manager, 1000) == TKM_OK);
+  printf("ok pauses\n");
+}
+
 static void silent(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
   CHECK(user_data == NULL && tkm_attempt_generation(attempt) > 0 && strlen(tkm_attempt_owner(attempt)) == 36);
   CHECK(tkm_reply_carry(reply, "a", 1, 1) == TKM_CONFIG && tkm_reply_token(reply, NULL, 1, 1) == TKM_NULL);
@@ -147,6 +235,9 @@ int main(int argc, char **argv) {
   nulls();
   destroyed_once(argv[1], &issuer);
   windows(argv[1], &issuer);
+  sizes(argv[1], &issuer);
+  redis_options(argv[1]);
+  pauses();
   no_reply();
   busy(argv[1], &issuer);
   return 0;

@@ -63,7 +63,7 @@ static void stress(const tkm_manager *manager, uint64_t generation) {
   tkm_error *error = NULL;
   int i;
   for (i = 0; i < STRESS; i++) {
-    CHECK_OK(tkm_manager_inspect(manager, &seen, &error), error);
+    CHECK_OK(tkm_manager_inspect(manager, &seen, sizeof seen, &error), error);
     CHECK(seen.generation == generation);
   }
 }
@@ -160,7 +160,7 @@ int main(int argc, char **argv) {
     guests[i].manager = manager;
     CHECK(pthread_create(&threads[i], NULL, wait_for_token, &guests[i]) == 0);
   }
-  do CHECK(tkm_manager_stats(manager, &stats) == TKM_OK);
+  do CHECK(tkm_manager_stats(manager, &stats, sizeof stats) == TKM_OK);
   while (stats.waits < WAITING);
   for (i = 0; i < CHILDREN; i++) children[i] = spawn(manager, fresh, 0);
   await_ready(children);

@@ -63,18 +63,22 @@ void tkm_error_free(tkm_error *error);
  * Where the fleet meets. One store may serve many managers; they keep what they need, so you may free it once it is set. */
 typedef struct tkm_store tkm_store;
 
-/* Limits of a Redis store; 0 leaves the default. */
-typedef struct tkm_redis_limits {
-  uint64_t connect_ms;   /* making a connection, login included: 300 */
-  uint64_t io_ms;        /* each exchange with Redis: 500 */
-  uint64_t pool_wait_ms; /* waiting while all connections are in use: 500 */
-  uint32_t pool_size;    /* at most so many connections; waiting threads hold none: 32 */
-  uint32_t no_thread;    /* 1: the store has no thread; 0: one that closes idle connections, for as long as it lives */
-} tkm_redis_limits;
+/* The numbers of a Redis store, for tkm_store_redis, which copies them: free them with tkm_redis_options_free. Each function
+ * changes one; its default stands beside it. What they may be is checked by tkm_store_redis. Not for several threads at a time. */
+typedef struct tkm_redis_options tkm_redis_options;
 
-/* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `limits` may be NULL.
- * Codes: TKM_CONFIG if the URL cannot be read or a limit is absurd. */
-int32_t tkm_store_redis(const char *url, const tkm_redis_limits *limits, tkm_store **store, tkm_error **error);
+tkm_redis_options *tkm_redis_options_new(void);
+void tkm_redis_options_free(tkm_redis_options *options);
+int32_t tkm_redis_options_connect_ms(tkm_redis_options *options, uint64_t ms);   /* making a connection: 300 */
+int32_t tkm_redis_options_io_ms(tkm_redis_options *options, uint64_t ms);        /* one exchange with Redis: 500 */
+int32_t tkm_redis_options_pool_wait_ms(tkm_redis_options *options, uint64_t ms); /* waiting for a free connection: 500 */
+int32_t tkm_redis_options_pool_size(tkm_redis_options *options, uint32_t size);  /* connections, made when needed: 32 */
+/* Who needs a connection makes it; without this call a thread of the store's does, for as long as the store lives. */
+int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
+
+/* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `options` may be NULL.
+ * Codes: TKM_CONFIG if the URL cannot be read or a number is absurd. */
+int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
 void tkm_store_free(tkm_store *store);
@@ -103,7 +107,7 @@ const char *tkm_attempt_carry(const tkm_attempt *attempt, size_t *length);
 int32_t tkm_reply_token(tkm_reply *reply, const char *secret, size_t length, uint64_t life_ms);
 /* Hands a secret to the fleet's next fetch; after tkm_reply_token. `life_ms` 0: it does not expire. */
 int32_t tkm_reply_carry(tkm_reply *reply, const char *secret, size_t length, uint64_t life_ms);
-/* HTTP 429; the fleet pauses for so long, or -1: for a time of the library's choice. */
+/* HTTP 429; all processes of this egress pause for so long, or -1: for a time of the library's choice. */
 int32_t tkm_reply_throttled(tkm_reply *reply, int64_t retry_after_ms);
 /* The issuer granted nothing: connection refused, HTTP 5xx. `message` may be NULL and is shown in errors and logs. */
 int32_t tkm_reply_unavailable(tkm_reply *reply, const char *message);
@@ -111,6 +115,11 @@ int32_t tkm_reply_unavailable(tkm_reply *reply, const char *message);
 int32_t tkm_reply_rejected(tkm_reply *reply, const char *message);
 /* The request was sent and no usable answer came. `message` as above. */
 int32_t tkm_reply_unknown_outcome(tkm_reply *reply, const char *message);
+/* After any failing reply: how long the issuer asked to be left alone, such as the Retry-After of a 503. The pause is then that
+ * long, between 1 second and 1 hour. TKM_CONFIG if no failure was reported. */
+int32_t tkm_reply_retry_after(tkm_reply *reply, uint64_t ms);
+/* After any failing reply: what happened, in place of the message that stands; shown in errors and logs. */
+int32_t tkm_reply_because(tkm_reply *reply, const char *message);
 
 /* ---- Options -----------------------------------------------------------------------------------------------------------
  * Settings of one manager; what they may be is checked by tkm_manager_new. Not for several threads at a time. tkm_manager_new takes them; free them only if you do not call it. */
@@ -198,8 +207,9 @@ typedef struct tkm_stats {
   uint64_t timeouts;  /* callers whose deadline passed */
   uint64_t abandoned; /* callbacks that overran their limit and still run */
 } tkm_stats;
-/* Never blocks. */
-int32_t tkm_manager_stats(const tkm_manager *manager, tkm_stats *stats);
+/* `size` is sizeof(tkm_stats) as your program was compiled: later versions add fields at the end, and what the library that
+ * runs does not know is 0. Never blocks. */
+int32_t tkm_manager_stats(const tkm_manager *manager, tkm_stats *stats, size_t size);
 
 /* What the store knows of the token; no secret. 0 stands for "none". */
 typedef struct tkm_inspection {
@@ -215,8 +225,11 @@ typedef struct tkm_inspection {
   uint32_t carries;         /* 1 if a secret waits for the next fetch */
   char updater[84];         /* <generation>:<owner>:<attempt>, empty if nobody fetches */
 } tkm_inspection;
-/* Blocks for one exchange with the store. Codes: TKM_STORE. */
-int32_t tkm_manager_inspect(const tkm_manager *manager, tkm_inspection *inspection, tkm_error **error);
+/* `size` is sizeof(tkm_inspection), as for tkm_manager_stats. Blocks for one exchange with the store. Codes: TKM_STORE. */
+int32_t tkm_manager_inspect(const tkm_manager *manager, tkm_inspection *inspection, size_t size, tkm_error **error);
+/* For operators: ends the pauses after failures, of the fleet, of this process's egress and of this process. Blocks for one
+ * exchange with the store. Codes: TKM_STORE if the store could not be told; this process's own pause has ended all the same. */
+int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
 /* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
 int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
 

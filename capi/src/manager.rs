@@ -160,6 +160,20 @@ pub unsafe extern "C" fn tkm_fresh_free(fresh: *mut TkmFresh) {
     call_or((), || drop(unsafe { handle::take(fresh, "tkm_fresh_free") }));
 }
 
+/// Writes as much of a result as the program has room for, which was compiled for an older or a newer version: what the
+/// library does not know is zero.
+///
+/// # Safety
+/// `place` points to `size` bytes.
+unsafe fn write_sized<T>(place: *mut T, size: usize, result: &T) {
+    let known = size.min(size_of::<T>());
+    // SAFETY: by the caller's promise; all fields are plain numbers, and the structures have no padding.
+    unsafe {
+        ptr::copy_nonoverlapping((&raw const *result).cast::<u8>(), place.cast::<u8>(), known);
+        ptr::write_bytes(place.cast::<u8>().add(known), 0, size - known);
+    }
+}
+
 #[repr(C)]
 pub struct TkmStats {
     flights: u64,
@@ -172,16 +186,17 @@ pub struct TkmStats {
 }
 
 /// # Safety
-/// As for all functions of a manager.
+/// As for all functions of a manager; `stats` is NULL or points to `size` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tkm_manager_stats(manager: *const TkmManager, stats: *mut TkmStats) -> i32 {
+pub unsafe extern "C" fn tkm_manager_stats(manager: *const TkmManager, stats: *mut TkmStats, size: usize) -> i32 {
     // SAFETY: by the caller's promise; no error is asked for.
     unsafe {
         call(ptr::null_mut(), || {
             let manager = required(handle::borrow(manager, "tkm_manager_stats"), "manager")?;
             required((!stats.is_null()).then_some(()), "stats")?;
             let Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned, .. } = manager.manager.stats();
-            write(stats, TkmStats { flights, fetches, failures, adopted, waits, timeouts, abandoned });
+            let known = TkmStats { flights, fetches, failures, adopted, waits, timeouts, abandoned };
+            write_sized(stats, size, &known);
             Ok(())
         })
     }
@@ -231,11 +246,12 @@ impl From<Inspection> for TkmInspection {
 }
 
 /// # Safety
-/// As for all functions of a manager.
+/// As for all functions of a manager; `inspection` is NULL or points to `size` bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_manager_inspect(
     manager: *const TkmManager,
     inspection: *mut TkmInspection,
+    size: usize,
     error: *mut *mut TkmError,
 ) -> i32 {
     // SAFETY: by the caller's promise.
@@ -243,8 +259,21 @@ pub unsafe extern "C" fn tkm_manager_inspect(
         call(error, || {
             let manager = required(handle::borrow(manager, "tkm_manager_inspect"), "manager")?;
             required((!inspection.is_null()).then_some(()), "inspection")?;
-            write(inspection, manager.manager.inspect()?.into());
+            write_sized(inspection, size, &manager.manager.inspect()?.into());
             Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of a manager.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_manager_lift_pause(manager: *const TkmManager, error: *mut *mut TkmError) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        call(error, || {
+            let manager = required(handle::borrow(manager, "tkm_manager_lift_pause"), "manager")?;
+            Ok(manager.manager.lift_pause()?)
         })
     }
 }

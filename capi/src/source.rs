@@ -183,6 +183,45 @@ unsafe fn failed(reply: *mut TkmReply, error: FetchError) -> i32 {
     }
 }
 
+/// Changes the failure that was reported.
+///
+/// # Safety
+/// `reply` is NULL or what the running callback was given.
+unsafe fn amend(reply: *mut TkmReply, change: impl FnOnce(FetchError) -> FetchError) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        answer(reply, |reply| match reply.0.take() {
+            Some(Err(error)) => {
+                reply.0 = Some(Err(change(error)));
+                Ok(())
+            }
+            other => {
+                reply.0 = other;
+                Err(TkmError::new(crate::error::Code::Config, "report a failure first"))
+            }
+        })
+    }
+}
+
+/// # Safety
+/// `reply` is what the running callback was given.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_reply_retry_after(reply: *mut TkmReply, ms: u64) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { amend(reply, |error| error.retry_after(Duration::from_millis(ms))) }
+}
+
+/// # Safety
+/// `reply` is what the running callback was given; `message` is a text.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_reply_because(reply: *mut TkmReply, message: *const c_char) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        let cause = cause(message);
+        amend(reply, |error| error.because(cause))
+    }
+}
+
 /// # Safety
 /// `message` is NULL or a text that ends with a NUL.
 unsafe fn cause(message: *const c_char) -> String {
