@@ -169,7 +169,8 @@ pub enum Flights {
     #[default]
     OwnThread,
     /// On the thread of the caller that found the token due or gone, for hosts that forbid foreign threads. That
-    /// caller waits for its own fetch; its deadline holds as far as the source honours
+    /// caller waits for its own fetch, which it starts only with more time left than the fetch limit: callers in a hurry take
+    /// over what others fetch, and wait for that while they have no valid token. Its deadline holds as far as the source honours
     /// [`Attempt::remaining`](crate::Attempt::remaining) and the store its timeouts. A [`RedisStore`](crate::RedisStore) made
     /// apart has a thread unless its options say [`without_thread`](crate::RedisOptions::without_thread).
     OnCallersThread,

@@ -35,7 +35,7 @@ impl Ring {
                     Ok(Fetched::new(format!("{number} on {heard}"), HOUR))
                 };
                 let builder = Backing::memory().builder(&number.to_string()).flights(flights[number]);
-                builder.fetch_limit(LONG).source(source).build().unwrap()
+                builder.fetch_limit(LONG).deadline(2 * LONG).source(source).build().unwrap()
             })
             .collect();
         ring.set(managers.clone()).unwrap();

@@ -46,6 +46,14 @@ fn an_inline_lease_that_the_fetch_may_outlast_is_refused() {
 }
 
 #[test]
+fn an_inline_deadline_that_leaves_no_time_to_fetch_is_refused() {
+    let inline = || builder("t").flights(Flights::OnCallersThread).fetch_limit(Duration::from_secs(3));
+    refused(inline().deadline(Duration::from_secs(3)), &["deadline is 3s", "fetch_limit is 3s"]);
+    inline().deadline(Duration::from_millis(3_001)).build().unwrap();
+    builder("t").fetch_limit(Duration::from_secs(3)).deadline(Duration::from_secs(1)).build().unwrap();
+}
+
+#[test]
 fn zero_and_absurd_durations_are_refused() {
     for bad in [Duration::ZERO, Duration::from_secs(3601)] {
         refused(builder("t").deadline(bad), &["deadline", "1 ms", "1 hour"]);
