@@ -259,8 +259,12 @@ impl Worker {
     /// Forks; the child makes its calls, reports them and ends without any of the parent's clean-up.
     fn fork(&self, calls: fn(&Worker, &mut Tally)) {
         let last = self.last.lock().clone();
+        // Taken here, so that no thread that the child does not have holds it.
+        let out = io::stdout().lock();
         // SAFETY: the child only uses what is meant to work after a fork, and leaves through `_exit`.
-        match unsafe { libc::fork() } {
+        let forked = unsafe { libc::fork() };
+        drop(out);
+        match forked {
             0 => {
                 // A thread that the child does not have may hold the parent's lock.
                 let own = Worker { last: Arc::new(Mutex::new(last)), ..self.clone() };
