@@ -47,19 +47,20 @@ fn a_commit_that_cannot_mend_is_not_repeated() {
     assert_eq!(bent.calls("commit"), 1);
 }
 
-/// A manager on a store that takes no commit until it is told to, and that store.
-fn uncommitted(script: &Script) -> (TokenManager, MemoryStore, Arc<AtomicBool>) {
-    let (store, takes) = (MemoryStore::new(), Arc::new(AtomicBool::new(false)));
+/// A manager on a store that takes no commit and no rejection until it is told to, and that store.
+fn uncommitted(script: &Script) -> (TokenManager, Bent, Arc<AtomicBool>) {
+    let takes = Arc::new(AtomicBool::new(false));
     let open = takes.clone();
-    let bent = Bent::new(store.clone(), move |verb, _| {
-        (verb == "commit" && !open.load(Ordering::SeqCst)).then_some(StoreErrorKind::Unreachable)
+    let bent = Bent::new(MemoryStore::new(), move |verb, _| {
+        let is_bent = ["commit", "invalidate"].contains(&verb) && !open.load(Ordering::SeqCst);
+        is_bent.then_some(StoreErrorKind::Unreachable)
     });
-    let manager = builder(bent, script).lease(Duration::from_millis(100)).build().unwrap();
+    let manager = builder(bent.clone(), script).lease(Duration::from_millis(100)).build().unwrap();
     manager.get().unwrap();
     // The thread of the flight gives up with the lease.
     assert!(manager.quiesce(LONG));
     assert_eq!(manager.inspect().unwrap().token, None);
-    (manager, store, takes)
+    (manager, bent, takes)
 }
 
 #[test]
@@ -99,11 +100,14 @@ fn what_a_kept_token_carries_reaches_the_next_fetch_though_the_token_has_expired
 #[test]
 fn a_kept_token_that_was_rejected_meanwhile_is_never_committed() {
     let script = Script::new(HOUR);
-    let (manager, _store, takes) = uncommitted(&script);
+    let (manager, bent, takes) = uncommitted(&script);
+    // The store does not learn of the rejection.
     manager.invalidate(&manager.get().unwrap());
+    assert_eq!(manager.inspect().unwrap().void, 0);
+    let commits = bent.calls("commit");
     takes.store(true, Ordering::SeqCst);
     assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("token-2", 2));
-    assert_eq!(manager.inspect().unwrap().doubt, 0);
+    assert_eq!((bent.calls("commit") - commits, manager.inspect().unwrap().doubt), (1, 0));
 }
 
 #[test]
