@@ -91,7 +91,12 @@ impl RedisStore {
 
     /// Runs a script on a pooled connection.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(|link| link.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.pool().with(false, |link| link.run(script, keys, args))?.map(Reply).map_err(failure)
+    }
+
+    /// Runs the script of an updater, whose lease is running out.
+    fn run_first(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
+        self.0.pool().with(true, |link| link.run(script, keys, args))?.map(Reply).map_err(failure)
     }
 
     /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
@@ -138,7 +143,7 @@ impl Store for RedisStore {
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
         let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
         let args = [lease.owner.as_bytes(), attempt.as_bytes(), generation.as_bytes(), length.as_bytes()];
-        self.run(&self.0.scripts.renew, &[&key(name, "updater")], &args)?.flag()
+        self.run_first(&self.0.scripts.renew, &[&key(name, "updater")], &args)?.flag()
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
@@ -162,7 +167,7 @@ impl Store for RedisStore {
             args.push(secret.reveal().as_bytes());
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
-        self.run(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
+        self.run_first(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
     }
 
     fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
@@ -179,7 +184,7 @@ impl Store for RedisStore {
             failure.class.as_str().as_bytes(),
             pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run(&self.0.scripts.fail, &[&token, &updater, &meta, &told], &args)?.cooling()
+        self.run_first(&self.0.scripts.fail, &[&token, &updater, &meta, &told], &args)?.cooling()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
@@ -218,7 +223,7 @@ impl Store for RedisStore {
 
     fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
         let updater = key(name, "updater");
-        self.0.pool().with(|link| link.exists(&updater))?.map_err(failure)
+        self.0.pool().with(false, |link| link.exists(&updater))?.map_err(failure)
     }
 
     fn timeout(&self) -> Duration {

@@ -45,7 +45,8 @@ impl RedisOptions {
         self
     }
 
-    /// Limits the wait for a connection when all are in use. Defaults to 500 ms.
+    /// Limits the wait for a connection when all are in use; twice as long for an updater, whose lease is running out.
+    /// Defaults to 500 ms.
     pub fn pool_timeout(mut self, limit: Duration) -> RedisOptions {
         self.pool_timeout = limit;
         self

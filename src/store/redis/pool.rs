@@ -69,10 +69,12 @@ impl Pool {
         Pool::Listed { connector, size: size as usize, spare: Mutex::default() }
     }
 
-    /// Uses a connection from stock or a new one.
-    pub fn with<T>(&self, exchange: impl FnOnce(&mut Link) -> T) -> Result<T, StoreError> {
+    /// Uses a connection from stock or a new one. Where all are in use it waits in line for the pool's timeout, or twice as
+    /// long to go first: whoever is before it in the line has been served by then, or is gone.
+    pub fn with<T>(&self, goes_first: bool, exchange: impl FnOnce(&mut Link) -> T) -> Result<T, StoreError> {
         match self {
-            Pool::Pooled(links) => match links.get() {
+            Pool::Pooled(links) => match links.get_timeout(links.connection_timeout() * if goes_first { 2 } else { 1 })
+            {
                 Ok(mut link) => Ok(exchange(&mut link)),
                 Err(_) => {
                     let message = "all connections to Redis are in use; if that is no rare peak, raise pool_size";
