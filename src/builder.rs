@@ -4,7 +4,7 @@ use crate::core::Settings;
 use crate::error::Error;
 use crate::event::{Event, Observer};
 use crate::manager::TokenManager;
-use crate::policy::{Budget, Flights, Policy, Portion};
+use crate::policy::{Budget, Execution, Policy, Portion};
 use crate::source::TokenSource;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{Store, TokenName};
@@ -102,7 +102,7 @@ impl Builder {
     }
 
     /// Sets how long a silent updater keeps its right to fetch: a killed one is replaced after that. Renewed each third
-    /// of it while the source runs. Defaults to 3 seconds; with [`Flights::OnCallersThread`], which cannot renew it, to
+    /// of it while the source runs. Defaults to 3 seconds; with [`Execution::Inline`], which cannot renew it, to
     /// the fetch limit + 2 seconds.
     pub fn lease(mut self, lease: Duration) -> Builder {
         self.policy.lease = Some(lease);
@@ -133,9 +133,9 @@ impl Builder {
         self
     }
 
-    /// Says on which thread flights run. Defaults to [`Flights::OwnThread`].
-    pub fn flights(mut self, flights: Flights) -> Builder {
-        self.policy.flights = flights;
+    /// Says on which thread flights run. Defaults to [`Execution::Background`].
+    pub fn execution(mut self, execution: Execution) -> Builder {
+        self.policy.execution = execution;
         self
     }
 
@@ -164,7 +164,7 @@ impl Builder {
         let store = match self.store {
             Some(Backing::Given(store)) => store,
             Some(Backing::Redis(options)) => {
-                let inline = self.policy.flights == Flights::OnCallersThread;
+                let inline = self.policy.execution == Execution::Inline;
                 let options = if inline { options.without_thread() } else { options };
                 Box::new(options.open().map_err(|error| Error::config(error.to_string()))?)
             }

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::flight::SingleFlight;
 use crate::locks::Mutex;
-use crate::policy::{self, MOST_ABANDONED, Policy};
+use crate::policy::{self, MAX_ABANDONED, Policy};
 use crate::settle::Uncommitted;
 use crate::slot::Slot;
 use crate::source::TokenSource;
@@ -237,7 +237,7 @@ impl Core {
 
     /// Returns whether too many sources never returned.
     pub fn stuck(&self) -> bool {
-        self.abandoned.load(Ordering::Relaxed) >= MOST_ABANDONED
+        self.abandoned.load(Ordering::Relaxed) >= MAX_ABANDONED
     }
 
     pub fn abandon(&self, lease: &Lease) {

@@ -3,10 +3,10 @@
 use crate::clock::Moment;
 use crate::error::{ErrorKind, FailureClass};
 use crate::policy::{
-    AFTER_LEASE, FAILURE_MEMORY, FIRST_COOL_DOWN, LONGEST_COOL_DOWN, MARGIN, POLL, SAFETY_POLL, SAME_SECRET_PAUSE,
-    STORE_CHECK, STORE_PAUSE, Window,
+    FAILURE_TTL, FIRST_PAUSE, MARGIN, MAX_BACKOFF, POLL, SAFETY_POLL, SAME_SECRET_PAUSE, STORE_CHECK, STORE_PAUSE,
+    TAKEOVER_JITTER, Window,
 };
-use crate::store::{Claimed, Cooling, StoreErrorKind, Stored};
+use crate::store::{Claimed, Pause, StoreErrorKind, Stored};
 use crate::token::Secret;
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ pub fn wants_a_newer_one(now: Moment, expires_at: Moment) -> bool {
 
 /// Returns which generations are no answer to the next claim: those up to `last`, which wants a newer one. Where there is none
 /// such, the one that this process has `seen` is welcome again, in case it was only a clock that stepped, but no older one.
-pub fn newer_than(last: Option<u64>, seen: u64, void: u64) -> u64 {
-    last.unwrap_or(seen.saturating_sub(1)).max(void)
+pub fn newer_than(last: Option<u64>, seen: u64, invalidated: u64) -> u64 {
+    last.unwrap_or(seen.saturating_sub(1)).max(invalidated)
 }
 
 /// Returns how long before the end of its life a token is refreshed at the latest: a quarter of the life at most, so that
@@ -130,7 +130,7 @@ pub enum Step {
     Adopt(Stored),
     Fetch { generation: u64, carry: Option<Secret> },
     Watch { lease_left: Duration },
-    Cool(Cooling),
+    Cool(Pause),
     Limit { retry_after: Duration },
     Bar(Barred),
 }
@@ -140,10 +140,10 @@ pub fn after_claim(claimed: Claimed, barred: Option<Barred>) -> Step {
     match (claimed, barred) {
         (Claimed::Token(stored), _) => Step::Adopt(stored),
         (Claimed::Busy { lease_left }, _) => Step::Watch { lease_left },
-        (Claimed::Granted { .. } | Claimed::Limited { .. } | Claimed::Cooling(_), Some(barred @ Barred::Paused)) => {
+        (Claimed::Granted { .. } | Claimed::Limited { .. } | Claimed::Paused(_), Some(barred @ Barred::Paused)) => {
             Step::Bar(barred)
         }
-        (Claimed::Cooling(cooling), _) => Step::Cool(cooling),
+        (Claimed::Paused(cooling), _) => Step::Cool(cooling),
         (Claimed::Granted { .. } | Claimed::Limited { .. }, Some(barred)) => Step::Bar(barred),
         (Claimed::Granted { generation, carry }, None) => Step::Fetch { generation, carry },
         (Claimed::Limited { retry_after }, None) => Step::Limit { retry_after },
@@ -158,11 +158,11 @@ pub struct OwnPause {
 }
 
 /// Returns the pause after a failed fetch; `told` is the store's answer, an error if it could not be told.
-pub fn pause_after(class: FailureClass, retry_after: Option<Duration>, told: Result<Option<Cooling>, ()>) -> OwnPause {
-    let rejected = class == FailureClass::Rejected;
-    let first = if rejected { LONGEST_COOL_DOWN } else { FIRST_COOL_DOWN };
+pub fn pause_after(class: FailureClass, retry_after: Option<Duration>, told: Result<Option<Pause>, ()>) -> OwnPause {
+    let rejected = class == FailureClass::CredentialsRejected;
+    let first = if rejected { MAX_BACKOFF } else { FIRST_PAUSE };
     let stands = told.ok().flatten().map(|cooling| cooling.retry_after);
-    let length = stands.unwrap_or_else(|| retry_after.map_or(first, |pause| pause.max(FIRST_COOL_DOWN)));
+    let length = stands.unwrap_or_else(|| retry_after.map_or(first, |pause| pause.max(FIRST_PAUSE)));
     OwnPause { length, own: rejected || told.is_err() }
 }
 
@@ -173,7 +173,7 @@ pub fn mends(kind: StoreErrorKind) -> bool {
 
 /// Returns how long a subscribed flight waits for an event: until shortly after the lease, the safety poll at most.
 pub fn watch(lease_left: Duration, patience_left: Duration, fraction: f64) -> Duration {
-    let spread = AFTER_LEASE.0 + (AFTER_LEASE.1 - AFTER_LEASE.0).mul_f64(fraction);
+    let spread = TAKEOVER_JITTER.0 + (TAKEOVER_JITTER.1 - TAKEOVER_JITTER.0).mul_f64(fraction);
     (lease_left + spread).min(SAFETY_POLL).min(patience_left)
 }
 
@@ -196,7 +196,7 @@ pub fn rest(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Durat
 
 /// Returns how long callers are told of a failure without asking the store again; zero where it can mend at any time.
 pub fn remembered(retry_after: Option<Duration>) -> Duration {
-    retry_after.map_or(Duration::ZERO, |pause| pause.min(FAILURE_MEMORY))
+    retry_after.map_or(Duration::ZERO, |pause| pause.min(FAILURE_TTL))
 }
 
 /// Returns how long a due token is served before the next refresh after a failed one.

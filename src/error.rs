@@ -17,22 +17,26 @@ pub enum FailureClass {
     /// The issuer cannot be reached or is out of order (connection refused, HTTP 5xx).
     Unavailable,
     /// The issuer refused the credentials (HTTP 400 or 401, `invalid_client`): asking again soon will not help.
-    Rejected,
+    CredentialsRejected,
     /// Nobody knows whether the issuer granted a token: the answer was late, broken, or never came.
     UnknownOutcome,
 }
 
 impl FailureClass {
     /// All classes, for stores that write a class as text.
-    pub const ALL: [FailureClass; 4] =
-        [FailureClass::Throttled, FailureClass::Unavailable, FailureClass::Rejected, FailureClass::UnknownOutcome];
+    pub const ALL: [FailureClass; 4] = [
+        FailureClass::Throttled,
+        FailureClass::Unavailable,
+        FailureClass::CredentialsRejected,
+        FailureClass::UnknownOutcome,
+    ];
 
-    /// Returns the class as text: `throttled`, `unavailable`, `rejected` or `unknown_outcome`.
+    /// Returns the class as text: `throttled`, `unavailable`, `credentials_rejected` or `unknown_outcome`.
     pub fn as_str(self) -> &'static str {
         match self {
             FailureClass::Throttled => "throttled",
             FailureClass::Unavailable => "unavailable",
-            FailureClass::Rejected => "rejected",
+            FailureClass::CredentialsRejected => "credentials_rejected",
             FailureClass::UnknownOutcome => "unknown_outcome",
         }
     }

@@ -5,11 +5,11 @@ use crate::core::{Core, Settings};
 use crate::decide::{self, AtHand};
 use crate::error::{Error, ErrorKind};
 use crate::fork::PerProcess;
-use crate::policy::{GUARD_SLICE, KEEPER_PAUSE};
+use crate::policy::{KEEP_FRESH_BACKOFF, STOP_POLL};
 use crate::refresh;
 use crate::settle;
 use crate::slot::Slot;
-use crate::store::{Change, Listener, StoreError, StoreErrorKind};
+use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
 use crate::threads;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use std::cmp::Ordering;
@@ -41,7 +41,7 @@ pub fn keep(core: Arc<Core>) -> Result<FreshGuard, Error> {
 struct Heard {
     committed: u64,
     doubted: u64,
-    void: u64,
+    invalidated: u64,
 }
 
 impl Heard {
@@ -49,7 +49,7 @@ impl Heard {
         let (highest, generation) = match change {
             Change::Committed(generation) => (&mut self.committed, generation),
             Change::Doubted(generation) => (&mut self.doubted, generation),
-            Change::Void(generation) => (&mut self.void, generation),
+            Change::Invalidated(generation) => (&mut self.invalidated, generation),
             Change::Failed(_) => return,
         };
         *highest = generation.max(*highest);
@@ -60,7 +60,7 @@ struct Keeper {
     core: Arc<Core>,
     /// Disconnected when the guard is dropped.
     stopped: Receiver<()>,
-    listener: Option<Box<dyn Listener>>,
+    listener: Option<Box<dyn Subscription>>,
     heard: Heard,
     /// When the store was looked at; `None` to look as soon as `look_after` allows.
     looked_at: Option<Moment>,
@@ -113,7 +113,7 @@ impl Keeper {
     }
 
     fn backoff(&self, round: u32) -> Moment {
-        Moment::now().after(decide::backoff(round, KEEPER_PAUSE, self.core.fraction(u64::from(round))))
+        Moment::now().after(decide::backoff(round, KEEP_FRESH_BACKOFF, self.core.fraction(u64::from(round))))
     }
 
     fn look_if_needed(&mut self) -> Result<(), StoreError> {
@@ -137,7 +137,7 @@ impl Keeper {
 
     fn subscribe(&mut self) -> Result<(), StoreError> {
         if self.listener.is_none() {
-            self.listener = Some(self.core.settings.store.listen(&self.core.settings.name)?);
+            self.listener = Some(self.core.settings.store.subscribe(&self.core.settings.name)?);
         }
         Ok(())
     }
@@ -166,15 +166,15 @@ impl Keeper {
         committed
     }
 
-    /// Takes over what the store says of void and doubted generations; returns the one that it has, 0 if none.
+    /// Takes over what the store says of invalid and doubted generations; returns the one that it has, 0 if none.
     fn inspect(&self) -> Result<u64, StoreError> {
         let Settings { store, name, egress, .. } = &*self.core.settings;
         let found = store.inspect(name, egress)?;
-        if found.void > 0 {
-            self.core.slot.reject(found.void);
+        if found.invalidated > 0 {
+            self.core.slot.reject(found.invalidated);
         }
-        if found.doubt > 0 {
-            self.core.slot.doubt(found.doubt);
+        if found.doubted > 0 {
+            self.core.slot.doubt(found.doubted);
         }
         Ok(found.token.map_or(0, |(generation, _)| generation))
     }
@@ -192,7 +192,7 @@ impl Keeper {
 
     /// Takes in all that have come already; a flood must not hold the thread.
     fn take_in_all(&mut self) -> Result<(), StoreError> {
-        let until = clock::deadline(GUARD_SLICE);
+        let until = clock::deadline(STOP_POLL);
         while self.take_in(Duration::ZERO)? && !clock::left(until).is_zero() {}
         Ok(())
     }
@@ -218,12 +218,12 @@ impl Keeper {
     /// Waits for an announcement, and asks the store about what would change something here.
     fn hear(&mut self) -> Result<(), StoreError> {
         // A true announcement is acted on at once; after one that meant nothing, several cost one look.
-        let came = self.heard != Heard::default() || self.take_in(GUARD_SLICE)?;
+        let came = self.heard != Heard::default() || self.take_in(STOP_POLL)?;
         if came && self.misled {
             self.take_in_all()?;
         }
         let before = self.core.slot.state();
-        let Heard { committed, doubted, void } = mem::take(&mut self.heard);
+        let Heard { committed, doubted, invalidated } = mem::take(&mut self.heard);
         if committed > self.core.slot.seen() {
             self.take_over()?;
         }
@@ -232,7 +232,7 @@ impl Keeper {
             self.confirmed = Some(committed);
         }
         let is_due = Moment::now().reached(token.refresh_at());
-        if token.generation() <= void || (token.generation() <= doubted && !is_due) {
+        if token.generation() <= invalidated || (token.generation() <= doubted && !is_due) {
             self.inspect()?;
         }
         self.misled = came && self.core.slot.state() == before;
@@ -284,7 +284,7 @@ impl Keeper {
         let until = refresh::unhurried(&self.core);
         let number = refresh::join(&self.core, until, until, needed);
         while !self.stopped_within(Duration::ZERO) {
-            match self.core.flights.wait(number, clock::deadline(GUARD_SLICE)) {
+            match self.core.flights.wait(number, clock::deadline(STOP_POLL)) {
                 Some(Ok(())) => {
                     self.failures = 0;
                     return;

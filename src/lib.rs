@@ -61,13 +61,13 @@ pub use error::{Error, ErrorKind, FailureClass};
 pub use event::Event;
 pub use fresh::FreshGuard;
 pub use manager::{Stats, TokenManager, Verdict};
-pub use policy::{Budget, Flights, Portion};
+pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use store::memory::MemoryStore;
 pub use store::redis::{RedisOptions, RedisStore};
 pub use store::{
-    Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, Store, StoreError,
-    StoreErrorKind, Stored, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
+    Stored, Subscription, TokenName,
 };
 pub use token::{Secret, Token};
 

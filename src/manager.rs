@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::fork::PerProcess;
 use crate::fresh::{self, FreshGuard};
-use crate::policy::Flights;
+use crate::policy::Execution;
 use crate::reentrancy::{self, ReentrancyGuard, Waiting};
 use crate::refresh;
 use crate::settle;
@@ -39,14 +39,14 @@ pub enum Verdict<T> {
     /// The API took the token, whatever else it answered.
     Accepted(T),
     /// The API refused the token (HTTP 401).
-    Rejected(T),
+    Unauthorized(T),
 }
 
 /// What this process has done so far. Hits are not counted: counting them would cost more than they do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Flights started.
+    /// Execution started.
     pub flights: u64,
     /// Calls of the source.
     pub fetches: u64,
@@ -89,7 +89,7 @@ impl TokenManager {
     }
 
     /// Returns a token that is valid now, waiting for one no longer than this. With zero it never blocks: it returns
-    /// the token at hand or an error, and has one fetched for later calls (not with [`Flights::OnCallersThread`]).
+    /// the token at hand or an error, and has one fetched for later calls (not with [`Execution::Inline`]).
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline passes;
@@ -155,7 +155,7 @@ impl TokenManager {
         }
         self.invalidate(&token);
         match call(&self.get()?) {
-            Verdict::Accepted(answer) | Verdict::Rejected(answer) => Ok(answer),
+            Verdict::Accepted(answer) | Verdict::Unauthorized(answer) => Ok(answer),
         }
     }
 
@@ -229,7 +229,7 @@ impl fmt::Debug for TokenManager {
 
 /// Has a due token refreshed; nobody waits, except for a caller whose thread must fly.
 fn refresh_due(core: &Arc<Core>, deadline: Instant) {
-    let inline = core.settings.policy.flights == Flights::OnCallersThread;
+    let inline = core.settings.policy.execution == Execution::Inline;
     if core.refreshing() || ReentrancyGuard::is_inside(core) || (inline && clock::left(deadline).is_zero()) {
         return;
     }
@@ -271,11 +271,11 @@ fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
 }
 
 fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> {
-    let patience = match core.settings.policy.flights {
+    let patience = match core.settings.policy.execution {
         // A hurried caller's flight goes on, or each of its calls would ask the store again.
-        Flights::OwnThread => deadline.max(refresh::unhurried(core)),
-        Flights::OnCallersThread if clock::left(deadline).is_zero() => return Err(timed_out(core)),
-        Flights::OnCallersThread => deadline,
+        Execution::Background => deadline.max(refresh::unhurried(core)),
+        Execution::Inline if clock::left(deadline).is_zero() => return Err(timed_out(core)),
+        Execution::Inline => deadline,
     };
     // A deadline of zero waits for nothing.
     let _waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(core)).transpose()?;

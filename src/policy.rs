@@ -5,17 +5,17 @@
 use std::time::Duration;
 
 /// The shortest life of a token that can be used.
-pub const SHORTEST_LIFE: Duration = Duration::from_millis(1);
+pub const MIN_LIFE: Duration = Duration::from_millis(1);
 /// The longest life of a token that is believed: ten years.
-pub const LONGEST_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
+pub const MAX_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// The longest pause that an issuer's Retry-After can impose.
-pub const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+pub const MAX_PAUSE: Duration = Duration::from_secs(3600);
 /// The first cool-down after a failure; it doubles with each further one.
-pub const FIRST_COOL_DOWN: Duration = Duration::from_secs(1);
+pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest cool-down that doubling leads to, and the first one after a rejected credential.
-pub const LONGEST_COOL_DOWN: Duration = Duration::from_secs(60);
+pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// How long a failure is remembered in the process, so that callers without a token do not each ask the store.
-pub const FAILURE_MEMORY: Duration = Duration::from_secs(1);
+pub const FAILURE_TTL: Duration = Duration::from_secs(1);
 /// The pause before the next refresh of a due token when the store failed.
 pub const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How long at a time hits are let off looking whether a refresh is under way, once one was: a child that was forked
@@ -24,29 +24,29 @@ pub const FLIGHT_CHECK: Duration = Duration::from_secs(1);
 /// The longest wait for an event of the store: events can be lost, the timer cannot.
 pub const SAFETY_POLL: Duration = Duration::from_secs(1);
 /// How long `keep_fresh` waits at the most before it tries again after failures: 20 ms, doubling, spread.
-pub const KEEPER_PAUSE: Duration = Duration::from_secs(5);
+pub const KEEP_FRESH_BACKOFF: Duration = Duration::from_secs(5);
 /// How often a waiter polls when it cannot subscribe: the first pause and the one that doubling ends at.
 pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
-pub const AFTER_LEASE: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+pub const TAKEOVER_JITTER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// How often `keep_fresh` checks that the store still has the token, within these limits: ten times in what is left of
 /// the token's life.
 pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 /// How soon the thread of a dropped `keep_fresh` guard ends at the latest.
-pub const GUARD_SLICE: Duration = Duration::from_millis(100);
+pub const STOP_POLL: Duration = Duration::from_millis(100);
 /// How many sources may be abandoned and still running before no further one is started.
-pub const MOST_ABANDONED: usize = 2;
+pub const MAX_ABANDONED: usize = 2;
 /// How long after its grant and its fetch a commit may be carried out before that counts as late: what its way and the
 /// clocks' ticks explain. `commit.lua` has it too.
-pub const ON_THE_WAY: Duration = Duration::from_millis(100);
+pub const COMMIT_TRANSIT: Duration = Duration::from_millis(100);
 /// What an inline flight's lease has beyond the fetch limit.
 pub const INLINE_GRACE: Duration = Duration::from_secs(2);
 /// How soon after the issuer gave the same token once more it is asked again, unless that token ends before.
 pub const SAME_SECRET_PAUSE: Duration = Duration::from_secs(1);
 /// The largest shares of a token's life: of `refresh_before`, and of the margin.
-pub const LARGEST_SHARES: (f64, f64) = (0.25, 0.125);
+pub const MAX_SHARES: (f64, f64) = (0.25, 0.125);
 /// The smallest share of a token's life.
-pub const SMALLEST_SHARE: f64 = 0.0001;
+pub const MIN_SHARE: f64 = 0.0001;
 /// The margin unless it is set: a share of the life, and no more than the span.
 pub const MARGIN: (f64, Duration) = (0.05, Duration::from_secs(5));
 
@@ -107,10 +107,10 @@ impl Portion {
 
     fn check(self, setting: &str, largest_share: f64) -> Result<(), String> {
         match self {
-            Portion::Share(share) if !(SMALLEST_SHARE..=largest_share).contains(&share) => {
-                Err(format!("{setting} is {self:?}; a share must be between {SMALLEST_SHARE} and {largest_share}"))
+            Portion::Share(share) if !(MIN_SHARE..=largest_share).contains(&share) => {
+                Err(format!("{setting} is {self:?}; a share must be between {MIN_SHARE} and {largest_share}"))
             }
-            Portion::Span(span) if !(SHORTEST_LIFE..=LONGEST_LIFE).contains(&span) => {
+            Portion::Span(span) if !(MIN_LIFE..=MAX_LIFE).contains(&span) => {
                 Err(format!("{setting} is {self:?}; a span must be between 1 ms and 10 years"))
             }
             _ => Ok(()),
@@ -141,9 +141,9 @@ impl Default for Window {
 impl Window {
     fn check(&self) -> Result<(), String> {
         let Window { refresh_before, margin } = *self;
-        refresh_before.check("refresh_before", LARGEST_SHARES.0)?;
+        refresh_before.check("refresh_before", MAX_SHARES.0)?;
         let Some(margin) = margin else { return Ok(()) };
-        margin.check("margin", LARGEST_SHARES.1)?;
+        margin.check("margin", MAX_SHARES.1)?;
         let too_large = match (margin, refresh_before) {
             (Portion::Share(margin), Portion::Share(refresh)) => 2.0 * margin > refresh,
             (Portion::Span(margin), Portion::Span(refresh)) => 2 * margin > refresh,
@@ -163,17 +163,17 @@ impl Window {
 /// On which thread a flight runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Flights {
+pub enum Execution {
     /// On a short-lived thread of its own, with the source on a second one: no caller's deadline is the flight's,
     /// nobody blocks while the token is due, and the lease is renewed while a slow issuer takes its time.
     #[default]
-    OwnThread,
+    Background,
     /// On the thread of the caller that found the token due or gone, for hosts that forbid foreign threads. That
     /// caller waits for its own fetch, which it starts only with more time left than the fetch limit: callers in a hurry take
     /// over what others fetch, and wait for that while they have no valid token. Its deadline holds as far as the source honours
     /// [`Attempt::remaining`](crate::Attempt::remaining) and the store its timeouts. A [`RedisStore`](crate::RedisStore) made
     /// apart has a thread unless its options say [`without_thread`](crate::RedisOptions::without_thread).
-    OnCallersThread,
+    Inline,
 }
 
 /// The settings of one manager.
@@ -183,7 +183,7 @@ pub struct Policy {
     pub lease: Option<Duration>,
     pub deadline: Duration,
     pub budget: Budget,
-    pub flights: Flights,
+    pub execution: Execution,
     pub window: Window,
 }
 
@@ -194,7 +194,7 @@ impl Default for Policy {
             lease: None,
             deadline: Duration::from_secs(15),
             budget: Budget::default(),
-            flights: Flights::OwnThread,
+            execution: Execution::Background,
             window: Window::default(),
         }
     }
@@ -231,25 +231,25 @@ impl Policy {
             }
         }
         self.window.check()?;
-        if self.flights == Flights::OnCallersThread && self.deadline <= self.fetch_limit {
+        if self.execution == Execution::Inline && self.deadline <= self.fetch_limit {
             return Err(format!(
                 "deadline is {:?} and fetch_limit is {:?}; with flights on the caller's thread the deadline must be longer \
                  than fetch_limit, or no caller has the time to fetch",
                 self.deadline, self.fetch_limit
             ));
         }
-        match (self.flights, self.lease) {
-            (Flights::OwnThread, _) if self.renewed_lease() < 3 * store_timeout => Err(format!(
+        match (self.execution, self.lease) {
+            (Execution::Background, _) if self.renewed_lease() < 3 * store_timeout => Err(format!(
                 "lease is {:?} and the store's timeout is {store_timeout:?}; the lease must be at least three times the \
                  store's timeout, or a slow store costs the updater its lease",
                 self.renewed_lease()
             )),
-            (Flights::OnCallersThread, Some(lease)) if lease <= self.fetch_limit + 2 * store_timeout => Err(format!(
+            (Execution::Inline, Some(lease)) if lease <= self.fetch_limit + 2 * store_timeout => Err(format!(
                 "lease is {lease:?} and fetch_limit is {:?}; with flights on the caller's thread nobody renews the lease, \
                  so it must be longer than fetch_limit + 2 × the store's timeout of {store_timeout:?}",
                 self.fetch_limit
             )),
-            (Flights::OnCallersThread, None) if INLINE_GRACE <= 2 * store_timeout => Err(format!(
+            (Execution::Inline, None) if INLINE_GRACE <= 2 * store_timeout => Err(format!(
                 "the store's timeout is {store_timeout:?}; with flights on the caller's thread set a lease longer than \
                  fetch_limit + 2 × the store's timeout"
             )),

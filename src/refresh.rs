@@ -8,11 +8,11 @@ use crate::event::Event;
 use crate::fetch;
 use crate::flight::{Joined, Leader};
 use crate::locks::Mutex;
-use crate::policy::{FIRST_COOL_DOWN, Flights, MOST_ABANDONED, SAFETY_POLL, STORE_PAUSE};
+use crate::policy::{Execution, FIRST_PAUSE, MAX_ABANDONED, SAFETY_POLL, STORE_PAUSE};
 use crate::reentrancy::ReentrancyGuard;
 use crate::settle;
 use crate::slot::Slot;
-use crate::store::{Change, Claim, Claimed, Lease, Listener, StoreError};
+use crate::store::{Change, Claim, Claimed, Lease, StoreError, Subscription};
 use crate::threads;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn join(core: &Arc<Core>, patience: Instant, deadline: Instant, needed: impl
 fn start(core: &Arc<Core>, leader: Leader<Outcome>, deadline: Instant) {
     // The leader goes through a lock, because a thread that cannot be started keeps what it was given.
     let duty = Arc::new(Mutex::new(Some(leader)));
-    if core.settings.policy.flights == Flights::OwnThread {
+    if core.settings.policy.execution == Execution::Background {
         let (own, duty) = (core.clone(), duty.clone());
         let flight = move || {
             let leader = duty.lock().take();
@@ -128,8 +128,8 @@ fn course(core: &Arc<Core>, leader: &Leader<Outcome>, callers_deadline: Option<I
             Step::Bar(Barred::Hurried) => SAFETY_POLL,
             Step::Bar(Barred::Paused) => return core.own_pause().map_or(Ok(()), Err),
             Step::Bar(Barred::Stuck) => {
-                let message = format!("{MOST_ABANDONED} earlier calls of the token source never returned");
-                return Err(Error::source(FailureClass::UnknownOutcome, Some(FIRST_COOL_DOWN), message));
+                let message = format!("{MAX_ABANDONED} earlier calls of the token source never returned");
+                return Err(Error::source(FailureClass::UnknownOutcome, Some(FIRST_PAUSE), message));
             }
             Step::Cool(cooling) => return Err(Error::cooling(cooling.class, cooling.retry_after)),
             Step::Limit { retry_after } => {
@@ -156,7 +156,7 @@ fn patience(core: &Core, leader: &Leader<Outcome>, callers_deadline: Option<Inst
 
 /// How a flight waits for another process: subscribed if it can be, polling if not.
 struct Watch {
-    listener: Option<Box<dyn Listener>>,
+    listener: Option<Box<dyn Subscription>>,
     round: u32,
 }
 
@@ -176,9 +176,9 @@ impl Watch {
         let listener = match &mut self.listener {
             Some(listener) => listener,
             None => {
-                let listener = self.listener.insert(store.listen(name)?);
+                let listener = self.listener.insert(store.subscribe(name)?);
                 // The event may have passed before the subscription stood: then nobody is at work any more.
-                if !store.busy(name).unwrap_or(false) {
+                if !store.has_updater(name).unwrap_or(false) {
                     return Ok(());
                 }
                 listener
@@ -189,7 +189,7 @@ impl Watch {
 }
 
 /// Waits for an event that calls for another claim.
-fn listen(listener: &mut dyn Listener, at_most: Duration) -> Result<(), StoreError> {
+fn listen(listener: &mut dyn Subscription, at_most: Duration) -> Result<(), StoreError> {
     let until = clock::deadline(at_most);
     loop {
         match listener.wait(clock::left(until))? {

@@ -60,7 +60,7 @@ impl Uncommitted {
                 }
             }
             Committed::Superseded(stored) => core.adopt(stored, now),
-            Committed::Void => drop(core.slot.reject(generation)),
+            Committed::Invalid => drop(core.slot.reject(generation)),
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ pub fn report(core: &Core, lease: &Lease, error: FetchError, callers_deadline: O
     // The lease keeps others from asking meanwhile.
     let lease_end = clock::deadline(core.settings.policy.renewed_lease());
     let until = callers_deadline.map_or(lease_end, |deadline| deadline.min(lease_end));
-    let told = patiently(until, || core.settings.store.fail(&core.settings.name, lease, &failure));
+    let told = patiently(until, || core.settings.store.record_failure(&core.settings.name, lease, &failure));
     // If it could not be told, the lease ends by itself.
     let told = told.map_err(|error| drop(core.store_failed("record a failure", error)));
     let pause = decide::pause_after(class, retry_after, told);

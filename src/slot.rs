@@ -106,7 +106,7 @@ struct Held {
     /// The highest generation that this process has had.
     seen: u64,
     /// The highest generation that this process has rejected.
-    void: u64,
+    invalidated: u64,
 }
 
 impl Slot {
@@ -120,7 +120,7 @@ impl Slot {
     pub fn forked(&self) -> Slot {
         let inherited = self.held.try_read().map(|held| held.clone()).unwrap_or_else(|| {
             let token = self.face.own();
-            Held { seen: token.as_ref().map_or(0, Token::generation), token, void: 0 }
+            Held { seen: token.as_ref().map_or(0, Token::generation), token, invalidated: 0 }
         });
         let slot = Slot::new(self.face.clone());
         let mut held = slot.held.write();
@@ -145,10 +145,10 @@ impl Slot {
         Some((token.clone(), at_hand))
     }
 
-    /// Takes a token into use unless it is void or older than one this process has had; returns whether it did.
+    /// Takes a token into use unless it is invalid or older than one this process has had; returns whether it did.
     pub fn adopt(&self, token: Token) -> bool {
         let mut held = self.held.write();
-        if token.generation() <= held.void || token.generation() < held.seen {
+        if token.generation() <= held.invalidated || token.generation() < held.seen {
             return false;
         }
         // The store's clock may have been set back since the token was taken first: its end does not move.
@@ -165,10 +165,10 @@ impl Slot {
     /// Rejects every generation up to this one; false if it was rejected before.
     pub fn reject(&self, generation: u64) -> bool {
         let mut held = self.held.write();
-        if generation <= held.void {
+        if generation <= held.invalidated {
             return false;
         }
-        held.void = generation;
+        held.invalidated = generation;
         held.token.take_if(|token| token.generation() <= generation);
         self.publish(&held);
         true
@@ -187,7 +187,7 @@ impl Slot {
         let held = self.held.read();
         let now = Moment::now();
         let last = held.token.as_ref().filter(|token| decide::wants_a_newer_one(now, token.expires_at()));
-        decide::newer_than(last.map(Token::generation), held.seen, held.void)
+        decide::newer_than(last.map(Token::generation), held.seen, held.invalidated)
     }
 
     /// Returns whether this is the secret of the token at hand, which has an earlier generation.
@@ -209,7 +209,7 @@ impl Slot {
     /// Returns whether a token of this generation would be taken into use.
     pub fn wants(&self, generation: u64) -> bool {
         let held = self.held.read();
-        generation > held.void && generation >= held.seen
+        generation > held.invalidated && generation >= held.seen
     }
 
     /// Returns the highest generation that this process has had.

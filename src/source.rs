@@ -12,7 +12,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// Asks the issuer for a new token.
     ///
     /// Called by the one process of the fleet that won the right to ask, on a short-lived thread of its own (on the
-    /// caller's thread with [`Flights::OnCallersThread`](crate::Flights)), never twice at a time in one manager unless
+    /// caller's thread with [`Execution::Inline`](crate::Execution)), never twice at a time in one manager unless
     /// an earlier call was abandoned. Its own thread blocks signals, and so does a program that it starts there. It may
     /// block, and should give up within [`Attempt::remaining`]. A panic is reported to all waiters as an error. No lock is
     /// held meanwhile.
@@ -88,7 +88,7 @@ impl Fetched {
 
     /// Lets the carried secret expire, after ten years at the latest. Defaults to never.
     pub fn carry_lifetime(mut self, lifetime: Duration) -> Fetched {
-        self.carry_lifetime = Some(lifetime.min(policy::LONGEST_LIFE));
+        self.carry_lifetime = Some(lifetime.min(policy::MAX_LIFE));
         self
     }
 
@@ -97,7 +97,7 @@ impl Fetched {
         if self.secret.reveal().is_empty() {
             return Some("the issuer returned an empty token".into());
         }
-        if !(policy::SHORTEST_LIFE..=policy::LONGEST_LIFE).contains(&self.lifetime) {
+        if !(policy::MIN_LIFE..=policy::MAX_LIFE).contains(&self.lifetime) {
             let lifetime = self.lifetime;
             return Some(format!(
                 "the issuer returned a token with a life of {lifetime:?}; 1 ms to 10 years can be used"
@@ -132,8 +132,8 @@ impl FetchError {
 
     /// The issuer refused the credentials. Pauses this process for a minute, and the whole fleet only while it has no token:
     /// others may have newer credentials.
-    pub fn rejected(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
-        FetchError { class: FailureClass::Rejected, retry_after: None, cause: cause.into() }
+    pub fn credentials_rejected(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FetchError {
+        FetchError { class: FailureClass::CredentialsRejected, retry_after: None, cause: cause.into() }
     }
 
     /// The request was sent and no usable answer came: a token may have been granted, and an issuer that revokes on
@@ -146,7 +146,7 @@ impl FetchError {
     /// that long, between one second and one hour. Defaults to a pause by the kind of failure.
     #[must_use]
     pub fn retry_after(self, pause: Duration) -> FetchError {
-        FetchError { retry_after: Some(pause.min(policy::LONGEST_PAUSE)), ..self }
+        FetchError { retry_after: Some(pause.min(policy::MAX_PAUSE)), ..self }
     }
 
     /// Says what happened, in place of the cause that stands: it is the [`source`](std::error::Error::source) of the callers'

@@ -42,16 +42,21 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be asked or refuses.
-    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError>;
+    fn record_failure(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        failure: &Failure<'_>,
+    ) -> Result<Option<Pause>, StoreError>;
 
-    /// Makes every generation up to this one void. Called by the caller whose API refused the token.
+    /// Makes every generation up to this one invalid. Called by the caller whose API refused the token.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be asked or refuses.
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError>;
 
     /// Puts back a token that the store has lost, where nothing that the store knows speaks against it: no updater at work, no
-    /// newer grant, no doubt, not void. Returns whether the store holds it now. Called by `keep_fresh`, which has followed
+    /// newer grant, no doubt, not invalid. Returns whether the store holds it now. Called by `keep_fresh`, which has followed
     /// every change up to the loss. Defaults to taking nothing back; the token is then fetched anew.
     ///
     /// # Errors
@@ -78,14 +83,14 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError`] when it cannot subscribe; the flight then polls.
-    fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError>;
+    fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError>;
 
     /// Returns whether an updater is at work. Called by a flight that has just subscribed: if one is, its event is still to
     /// come; if not, the flight claims again. False is always a safe answer. Defaults to false.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be asked or refuses.
-    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
+    fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         let _ = name;
         Ok(false)
     }
@@ -96,7 +101,7 @@ pub trait Store: Send + Sync + 'static {
 }
 
 /// A subscription to one token's changes. Dropping it ends it.
-pub trait Listener: Send {
+pub trait Subscription: Send {
     /// Waits for the next change, at most so long; `None` when none came. Called by the thread that holds it.
     ///
     /// # Errors
@@ -159,7 +164,7 @@ pub enum Claimed {
     /// Another updater is fetching.
     Busy { lease_left: Duration },
     /// The last fetch failed, and the fleet pauses.
-    Cooling(Cooling),
+    Paused(Pause),
     /// The budget is used up.
     Limited { retry_after: Duration },
 }
@@ -189,7 +194,7 @@ pub struct Failure<'a> {
 
 /// The pause after a failed fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cooling {
+pub struct Pause {
     pub retry_after: Duration,
     pub class: FailureClass,
 }
@@ -231,8 +236,8 @@ pub enum Committed {
     Written { doubted: bool },
     /// A newer token was there and stays.
     Superseded(Stored),
-    /// The generation is void already; it was not written.
-    Void,
+    /// The generation is invalid already; it was not written.
+    Invalid,
 }
 
 /// What happened to a token in the store.
@@ -243,8 +248,8 @@ pub enum Change {
     Committed(u64),
     /// Every generation up to this one is doubted.
     Doubted(u64),
-    /// Every generation up to this one is void.
-    Void(u64),
+    /// Every generation up to this one is invalid.
+    Invalidated(u64),
     /// A fetch failed.
     Failed(FailureClass),
 }
@@ -259,12 +264,12 @@ pub struct Inspection {
     pub updater: Option<(String, Duration)>,
     /// The last generation granted; 0 if none is known.
     pub granted: u64,
-    /// The highest void generation; 0 if none.
-    pub void: u64,
+    /// The highest invalid generation; 0 if none.
+    pub invalidated: u64,
     /// The highest doubted generation; 0 if none.
-    pub doubt: u64,
+    pub doubted: u64,
     /// The pause after a failure, of the fleet or of this egress, if one stands; the one that ends last.
-    pub cooling: Option<Cooling>,
+    pub pause: Option<Pause>,
     /// How many fetches have failed in a row.
     pub fails: u64,
     /// Whether a secret is carried for the next fetch.

@@ -43,11 +43,11 @@ fn an_abandoned_source_that_fails_late_casts_doubt_on_what_was_granted_since() {
             Err(error) => std::thread::sleep(error.retry_after().expect("a cool-down stands")),
         }
     };
-    assert!(second.inspect().unwrap().doubt < token.generation());
+    assert!(second.inspect().unwrap().doubted < token.generation());
     release.send(()).unwrap();
     end.recv().unwrap();
     while first.stats().abandoned > 0 {
         std::thread::yield_now();
     }
-    assert!(second.inspect().unwrap().doubt >= token.generation());
+    assert!(second.inspect().unwrap().doubted >= token.generation());
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use support::Backing;
 use token_manager::{
-    Budget, Change, Claim, Claimed, Committed, Cooling, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore,
+    Budget, Change, Claim, Claimed, Committed, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore, Pause,
     RedisStore, Secret, Store, StoreErrorKind, Stored, TokenName,
 };
 
@@ -69,8 +69,8 @@ impl Bench {
         self.store.commit(&self.name, lease, &grant).unwrap()
     }
 
-    fn fail(&self, lease: &Lease, class: FailureClass, retry_after: Option<Duration>) -> Option<Cooling> {
-        self.store.fail(&self.name, lease, &Failure { class, retry_after, egress: "default" }).unwrap()
+    fn fail(&self, lease: &Lease, class: FailureClass, retry_after: Option<Duration>) -> Option<Pause> {
+        self.store.record_failure(&self.name, lease, &Failure { class, retry_after, egress: "default" }).unwrap()
     }
 
     fn inspect(&self) -> Inspection {
@@ -196,7 +196,7 @@ fn a_commit_that_is_carried_out_late_begins_no_life_anew() {
         // A generation is the time of its grant in microseconds: these were granted some minutes ago.
         let granted_ago = |minutes: u64| Lease { generation: lease.generation - minutes * 60_000_000, ..lease.clone() };
         let at_once = Some(Duration::ZERO);
-        assert_eq!(bench.commit_of_age(&granted_ago(61), "out of time", at_once), Committed::Void);
+        assert_eq!(bench.commit_of_age(&granted_ago(61), "out of time", at_once), Committed::Invalid);
         assert_eq!(bench.store.inspect(&bench.name, "default").unwrap().token, None);
         assert_eq!(bench.commit_of_age(&granted_ago(40), "late", at_once), Committed::Written { doubted: true });
         let left = bench.token(0).left;
@@ -229,10 +229,10 @@ fn a_failure_cools_the_fleet_down_and_a_success_ends_the_pause() {
         assert_eq!((cooling.class, cooling.retry_after.as_millis().div_ceil(1000)), (FailureClass::Unavailable, 9));
         let again = bench.fail(&lease, FailureClass::Unavailable, Some(Duration::from_secs(99))).unwrap();
         assert!(again.retry_after <= cooling.retry_after, "a repetition does not count");
-        assert!(matches!(bench.claim("b", 1, 0), Claimed::Cooling(c) if c.class == FailureClass::Unavailable));
+        assert!(matches!(bench.claim("b", 1, 0), Claimed::Paused(c) if c.class == FailureClass::Unavailable));
         assert_eq!(bench.inspect().fails, 1);
         bench.commit(&lease, "late, but a success");
-        assert_eq!((bench.inspect().cooling, bench.inspect().fails), (None, 0));
+        assert_eq!((bench.inspect().pause, bench.inspect().fails), (None, 0));
     }
 }
 
@@ -244,7 +244,7 @@ fn a_late_commit_leaves_the_pause_of_a_later_failure() {
         let newer = bench.granted("b", 1, 0);
         bench.fail(&newer, FailureClass::Unavailable, Some(HOUR / 2));
         bench.commit(&late, "late");
-        let cooling = bench.inspect().cooling.expect("the pause stands");
+        let cooling = bench.inspect().pause.expect("the pause stands");
         assert_eq!(cooling.class, FailureClass::Unavailable);
         assert!(cooling.retry_after > HOUR / 4, "{cooling:?}");
     }
@@ -261,7 +261,7 @@ fn what_the_issuer_says_of_being_asked_too_often_counts_without_the_lease_and_fo
         assert!(shorter.retry_after > HOUR / 4, "the longer pause stands: {shorter:?}");
         bench.commit(&late, "late");
         let generation = late.generation;
-        assert!(matches!(bench.claim("b", 1, generation), Claimed::Cooling(c) if c.retry_after > HOUR / 4));
+        assert!(matches!(bench.claim("b", 1, generation), Claimed::Paused(c) if c.retry_after > HOUR / 4));
         let elsewhere = Claim {
             owner: "c",
             attempt: 1,
@@ -274,7 +274,7 @@ fn what_the_issuer_says_of_being_asked_too_often_counts_without_the_lease_and_fo
         let sibling = TokenName { name: "sibling".into(), ..bench.name.clone() };
         let same = Claim { egress: "default", ..elsewhere };
         assert!(
-            matches!(bench.store.claim(&sibling, &same).unwrap(), Claimed::Cooling(_)),
+            matches!(bench.store.claim(&sibling, &same).unwrap(), Claimed::Paused(_)),
             "the issuer counts by egress"
         );
     }
@@ -291,7 +291,7 @@ fn no_retry_after_takes_the_pause_away() {
             let name = TokenName { group: class.as_str().into(), ..bench.name.clone() };
             let lease = bench.granted_of(&name);
             let failure = Failure { class, retry_after: Some(span), egress: "default" };
-            let pause = bench.store.fail(&name, &lease, &failure).unwrap().unwrap().retry_after;
+            let pause = bench.store.record_failure(&name, &lease, &failure).unwrap().unwrap().retry_after;
             assert!(pause > Duration::from_millis(900) && pause <= Duration::from_secs(1), "{class}: {pause:?}");
         }
     }
@@ -301,11 +301,12 @@ fn no_retry_after_takes_the_pause_away() {
 fn the_first_pause_is_a_second_and_a_minute_for_rejected_credentials() {
     for bench in Bench::both() {
         for (class, second) in
-            [(FailureClass::Unavailable, 1), (FailureClass::Rejected, 60), (FailureClass::Throttled, 1)]
+            [(FailureClass::Unavailable, 1), (FailureClass::CredentialsRejected, 60), (FailureClass::Throttled, 1)]
         {
             let name = TokenName { name: class.as_str().into(), ..bench.name.clone() };
             let failure = Failure { class, retry_after: None, egress: "default" };
-            let pause = bench.store.fail(&name, &bench.granted_of(&name), &failure).unwrap().unwrap().retry_after;
+            let pause =
+                bench.store.record_failure(&name, &bench.granted_of(&name), &failure).unwrap().unwrap().retry_after;
             let first = Duration::from_secs(second);
             assert!(pause >= first * 9 / 10 && pause <= first * 5 / 4, "{pause:?}");
         }
@@ -316,16 +317,19 @@ fn the_first_pause_is_a_second_and_a_minute_for_rejected_credentials() {
 fn rejected_credentials_pause_the_fleet_only_while_it_has_no_token() {
     for bench in Bench::both() {
         let lease = bench.granted("a", 1, 0);
-        let pause = bench.fail(&lease, FailureClass::Rejected, None).unwrap();
-        assert_eq!(pause.class, FailureClass::Rejected);
-        assert!(matches!(bench.claim("b", 1, 0), Claimed::Cooling(c) if c.class == FailureClass::Rejected));
+        let pause = bench.fail(&lease, FailureClass::CredentialsRejected, None).unwrap();
+        assert_eq!(pause.class, FailureClass::CredentialsRejected);
+        assert!(matches!(bench.claim("b", 1, 0), Claimed::Paused(c) if c.class == FailureClass::CredentialsRejected));
         bench.store.lift_pause(&bench.name, "default").unwrap();
         bench.commit(&bench.granted("b", 1, 0), "good credentials");
 
         let due = bench.granted("a", 2, bench.token(0).generation);
-        let own = bench.fail(&due, FailureClass::Rejected, None).unwrap();
-        assert!(own.class == FailureClass::Rejected && own.retry_after >= Duration::from_secs(60), "{own:?}");
-        assert_eq!((bench.inspect().cooling, bench.inspect().fails), (None, 0));
+        let own = bench.fail(&due, FailureClass::CredentialsRejected, None).unwrap();
+        assert!(
+            own.class == FailureClass::CredentialsRejected && own.retry_after >= Duration::from_secs(60),
+            "{own:?}"
+        );
+        assert_eq!((bench.inspect().pause, bench.inspect().fails), (None, 0));
         bench.granted("b", 2, bench.token(0).generation);
     }
 }
@@ -335,10 +339,10 @@ fn an_operator_lifts_the_pauses_of_the_fleet_and_of_the_egress() {
     for bench in Bench::both() {
         bench.fail(&bench.granted("a", 1, 0), FailureClass::Unavailable, Some(HOUR / 2));
         bench.store.lift_pause(&bench.name, "default").unwrap();
-        assert_eq!((bench.inspect().cooling, bench.inspect().fails), (None, 0));
+        assert_eq!((bench.inspect().pause, bench.inspect().fails), (None, 0));
         bench.fail(&bench.granted("a", 2, 0), FailureClass::Throttled, Some(HOUR / 2));
         bench.store.lift_pause(&bench.name, "elsewhere").unwrap();
-        assert!(bench.inspect().cooling.is_some(), "that egress has a pause of its own");
+        assert!(bench.inspect().pause.is_some(), "that egress has a pause of its own");
         bench.store.lift_pause(&bench.name, "default").unwrap();
         bench.granted("a", 3, 0);
     }
@@ -352,7 +356,7 @@ fn a_token_that_was_lost_is_taken_back_unless_anything_speaks_against_it() {
             let stored = Stored { generation, value, left: HOUR / 2, life: HOUR, doubted: false };
             bench.store.offer(&bench.name, &stored).unwrap()
         };
-        let mut listener = bench.store.listen(&bench.name).unwrap();
+        let mut listener = bench.store.subscribe(&bench.name).unwrap();
         assert!(offer(700, "lost"));
         assert_eq!(listener.wait(support::LONG).unwrap(), Some(Change::Committed(700)));
         let stored = bench.token(0);
@@ -365,7 +369,7 @@ fn a_token_that_was_lost_is_taken_back_unless_anything_speaks_against_it() {
         let updater = bench.granted("a", 1, 701);
         assert!(!offer(updater.generation + 1, "while another one fetches"));
         bench.fail(&updater, FailureClass::UnknownOutcome, None);
-        let doubt = bench.inspect().doubt;
+        let doubt = bench.inspect().doubted;
         assert!(!offer(doubt, "doubted"), "whatever was granted until now is, also by a store that lost its data");
         bench.store.invalidate(&bench.name, doubt + 5).unwrap();
         assert!(!offer(doubt + 5, "void"));
@@ -393,7 +397,7 @@ fn a_void_token_is_not_served_and_an_old_rejection_changes_nothing() {
         bench.commit(&first, "first");
         bench.store.invalidate(&bench.name, first.generation).unwrap();
         let second = bench.granted("a", 2, 0);
-        assert_eq!(bench.commit(&first, "void"), Committed::Void);
+        assert_eq!(bench.commit(&first, "void"), Committed::Invalid);
         bench.commit(&second, "second");
         bench.store.invalidate(&bench.name, first.generation).unwrap();
         assert_eq!(bench.token(0).generation, second.generation);
@@ -440,13 +444,13 @@ fn a_carried_secret_reaches_the_next_grant() {
 #[test]
 fn a_listener_hears_every_change_after_it_was_made() {
     for bench in Bench::both() {
-        let mut listener = bench.store.listen(&bench.name).unwrap();
+        let mut listener = bench.store.subscribe(&bench.name).unwrap();
         let mut heard = || listener.wait(support::LONG).unwrap();
         let first = bench.granted("a", 1, 0);
         bench.commit(&first, "v");
         assert_eq!(heard(), Some(Change::Committed(first.generation)));
         bench.store.invalidate(&bench.name, first.generation).unwrap();
-        assert_eq!(heard(), Some(Change::Void(first.generation)));
+        assert_eq!(heard(), Some(Change::Invalidated(first.generation)));
         let second = bench.granted("a", 2, 0);
         bench.fail(&second, FailureClass::UnknownOutcome, None);
         assert!(matches!(heard(), Some(Change::Doubted(generation)) if generation >= second.generation));
@@ -458,7 +462,7 @@ fn a_listener_hears_every_change_after_it_was_made() {
 #[test]
 fn a_store_is_busy_while_an_updater_holds_its_lease() {
     for bench in Bench::both() {
-        let busy = || bench.store.busy(&bench.name).unwrap();
+        let busy = || bench.store.has_updater(&bench.name).unwrap();
         assert!(!busy());
         let lease = bench.granted("a", 1, 0);
         assert!(busy());
@@ -515,16 +519,16 @@ fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     // A pause of 2 seconds of the fleet, and one of the egress.
     let lease = Lease { owner: "a".into(), attempt: 1, generation };
     bench.fail(&lease, FailureClass::Unavailable, Some(Duration::from_secs(2)));
-    server.command(&["HSET", "tm:{g}:t:meta", "cool_until", &hours_ahead(1)]);
-    at_most("inspected pause", bench.inspect().cooling.unwrap().retry_after, 2);
-    let Claimed::Cooling(cooling) = bench.claim("b", 1, 0) else { panic!() };
+    server.command(&["HSET", "tm:{g}:t:meta", "pause_until", &hours_ahead(1)]);
+    at_most("inspected pause", bench.inspect().pause.unwrap().retry_after, 2);
+    let Claimed::Paused(cooling) = bench.claim("b", 1, 0) else { panic!() };
     at_most("pause", cooling.retry_after, 2);
-    let until: u64 = server.command(&["HGET", "tm:{g}:t:meta", "cool_until"]).parse().unwrap();
+    let until: u64 = server.command(&["HGET", "tm:{g}:t:meta", "pause_until"]).parse().unwrap();
     assert!(until < hours_ahead(1).parse::<u64>().unwrap() - 3_000_000_000, "the pause now ends in time");
     bench.fail(&lease, FailureClass::Throttled, Some(Duration::from_secs(3)));
     back("tm:{g}:pause:default");
-    at_most("inspected pause of the egress", bench.inspect().cooling.unwrap().retry_after, 3);
-    let Claimed::Cooling(cooling) = bench.claim("b", 1, 0) else { panic!() };
+    at_most("inspected pause of the egress", bench.inspect().pause.unwrap().retry_after, 3);
+    let Claimed::Paused(cooling) = bench.claim("b", 1, 0) else { panic!() };
     at_most("pause of the egress", cooling.retry_after, 3);
     at_most("pause of the egress in Redis", ms(server, "tm:{g}:pause:default"), 3);
     bench.store.lift_pause(&bench.name, "default").unwrap();
@@ -540,7 +544,7 @@ fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     let lease = bench.granted("b", 1, 0);
     let (value, life) = (Secret::new("v"), Duration::from_secs(5));
     let grant = Grant { value, left: life, life, age: None, carry: None, carry_lifetime: None };
-    server.command(&["HSET", "tm:{g}:t:meta", "void", &hours_ahead(1)]);
+    server.command(&["HSET", "tm:{g}:t:meta", "invalidated", &hours_ahead(1)]);
     bench.store.commit(&bench.name, &lease, &grant).unwrap();
     assert_eq!(bench.inspect().token, None, "it was void");
     bench.store.lift_pause(&bench.name, "default").unwrap();
@@ -593,7 +597,7 @@ fn the_store_in_memory_forgets_what_has_ended() {
         let grant =
             Grant { value: Secret::new("v"), left: brief, life: brief, age: None, carry: None, carry_lifetime: None };
         store.commit(&token(at), &lease, &grant).unwrap();
-        drop(store.listen(&token(at)).unwrap());
+        drop(store.subscribe(&token(at)).unwrap());
         if at % 1000 == 0 {
             support::wait_until("it has ended", || store.inspect(&token(at), "default").unwrap().token.is_none());
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, AtHand, Barred, Step, Usable};
 use token_manager::internals::policy::Window;
-use token_manager::{Claimed, Cooling, ErrorKind, FailureClass, Portion, Secret, Stored};
+use token_manager::{Claimed, ErrorKind, FailureClass, Pause, Portion, Secret, Stored};
 
 use Portion::{Share, Span};
 
@@ -45,7 +45,7 @@ fn a_token_is_fresh_due_or_gone_by_either_clock() {
 #[test]
 fn a_claim_asks_for_what_is_newer_than_the_token_in_use_or_rejected() {
     let rows = [
-        // usable, seen, void, newer than
+        // usable, seen, invalid, newer than
         (None, 0, 0, 0),
         (Some(7), 7, 0, 7),
         (None, 7, 0, 6), // out of time: the same generation is welcome again
@@ -53,8 +53,8 @@ fn a_claim_asks_for_what_is_newer_than_the_token_in_use_or_rejected() {
         (None, 5, 9, 9),
         (Some(9), 9, 5, 9),
     ];
-    for (usable, seen, void, expected) in rows {
-        assert_eq!(decide::newer_than(usable, seen, void), expected);
+    for (usable, seen, invalidated, expected) in rows {
+        assert_eq!(decide::newer_than(usable, seen, invalidated), expected);
     }
 }
 
@@ -199,7 +199,7 @@ fn a_refresh_comes_at_seventy_to_eighty_percent_of_the_life() {
 #[test]
 fn each_answer_to_a_claim_has_its_step() {
     let stored = Stored { generation: 7, value: Secret::new("v"), left: S, life: S, doubted: false };
-    let cooling = Cooling { retry_after: S, class: FailureClass::Throttled };
+    let cooling = Pause { retry_after: S, class: FailureClass::Throttled };
     let rows = [
         (Claimed::Token(stored.clone()), Step::Adopt(stored.clone()), Step::Adopt(stored)),
         (
@@ -208,14 +208,14 @@ fn each_answer_to_a_claim_has_its_step() {
             Step::Bar(Barred::Stuck),
         ),
         (Claimed::Busy { lease_left: S }, Step::Watch { lease_left: S }, Step::Watch { lease_left: S }),
-        (Claimed::Cooling(cooling), Step::Cool(cooling), Step::Cool(cooling)),
+        (Claimed::Paused(cooling), Step::Cool(cooling), Step::Cool(cooling)),
         (Claimed::Limited { retry_after: S }, Step::Limit { retry_after: S }, Step::Bar(Barred::Stuck)),
     ];
     for (claimed, step, when_stuck) in rows {
         assert_eq!(decide::after_claim(claimed.clone(), None), step);
         assert_eq!(decide::after_claim(claimed, Some(Barred::Stuck)), when_stuck);
     }
-    let cooling = Claimed::Cooling(Cooling { retry_after: S, class: FailureClass::Throttled });
+    let cooling = Claimed::Paused(Pause { retry_after: S, class: FailureClass::Throttled });
     assert_eq!(decide::after_claim(cooling, Some(Barred::Paused)), Step::Bar(Barred::Paused));
 }
 
@@ -236,13 +236,13 @@ fn a_flight_is_barred_from_the_issuer_by_stuck_sources_a_pause_or_a_caller_in_a_
 
 #[test]
 fn the_pause_after_a_failure_is_the_store_s_and_the_process_s_own_where_the_fleet_keeps_none() {
-    let told = |seconds: u32, class| Ok(Some(Cooling { retry_after: seconds * S, class }));
+    let told = |seconds: u32, class| Ok(Some(Pause { retry_after: seconds * S, class }));
     let rows = [
         // class, retry after, the store's answer; pause, own
         (FailureClass::Unavailable, None, told(3, FailureClass::Unavailable), 3, false),
         (FailureClass::Throttled, Some(9), Ok(None), 9, false),
-        (FailureClass::Rejected, None, told(61, FailureClass::Rejected), 61, true),
-        (FailureClass::Rejected, None, Ok(None), 60, true),
+        (FailureClass::CredentialsRejected, None, told(61, FailureClass::CredentialsRejected), 61, true),
+        (FailureClass::CredentialsRejected, None, Ok(None), 60, true),
         (FailureClass::Throttled, Some(9), Err(()), 9, true),
         (FailureClass::Unavailable, Some(0), Err(()), 1, true),
         (FailureClass::UnknownOutcome, None, Err(()), 1, true),

@@ -125,7 +125,7 @@ fn the_client_tells_every_fault_by_its_class_and_repeats_no_body() {
     assert_eq!(ask(Fault::LifeHuge), format!("token of {}s", i64::MAX));
     assert_eq!(ask(Fault::EmptyToken), "token of 5s");
     assert_eq!(ask(Fault::Status(503)), "unavailable");
-    assert_eq!(ask(Fault::Status(401)), "rejected");
+    assert_eq!(ask(Fault::Status(401)), "credentials_rejected");
     assert_eq!(ask(Fault::Throttle { retry_after: Some(3) }), "throttled");
     for fault in [Fault::Hang, Fault::TruncatedBody, Fault::Garbage, Fault::LifeNegative] {
         assert_eq!(ask(fault), "unknown_outcome");

@@ -39,7 +39,7 @@ fn a_store_that_refuses_claims_is_asked_ever_more_rarely() {
 #[test]
 fn a_store_that_is_not_there_is_asked_ever_more_rarely() {
     let bent = Bent::new(MemoryStore::new(), |_, _| Some(StoreErrorKind::Unreachable));
-    let listens = calls_in_some_time(&bent, "listen");
+    let listens = calls_in_some_time(&bent, "subscribe");
     assert!(listens <= TRIES && bent.calls("claim") <= TRIES, "{listens} and {}", bent.calls("claim"));
 }
 
@@ -49,14 +49,14 @@ fn a_subscription_that_is_lost_each_time_is_made_ever_more_rarely() {
     let bent = Bent::new(MemoryStore::new(), |verb, before| {
         (verb == "wait" && before % 2 == 1).then_some(StoreErrorKind::Unreachable)
     });
-    let listens = calls_in_some_time(&bent, "listen");
+    let listens = calls_in_some_time(&bent, "subscribe");
     assert!(listens <= TRIES, "{listens}");
 }
 
 #[test]
 fn where_events_are_forbidden_looks_bring_what_others_fetched_and_the_refresh_is_in_time() {
     let (store, script) = (MemoryStore::new(), Script::new(Duration::from_secs(2)));
-    let bent = Bent::new(store.clone(), |verb, _| (verb == "listen").then_some(StoreErrorKind::Denied));
+    let bent = Bent::new(store.clone(), |verb, _| (verb == "subscribe").then_some(StoreErrorKind::Denied));
     let manager = build(bent, &script);
     let guard = manager.keep_fresh().unwrap();
     script.wait_for(4);
@@ -155,7 +155,7 @@ fn a_doubted_token_is_refreshed_and_not_offered() {
     let lease = token_manager::Lease { owner: "another".into(), attempt: 1, generation };
     let class = token_manager::FailureClass::UnknownOutcome;
     let failure = token_manager::Failure { class, retry_after: None, egress: "default" };
-    token_manager::Store::fail(&store, &name, &lease, &failure).unwrap();
+    token_manager::Store::record_failure(&store, &name, &lease, &failure).unwrap();
     wait_until("it is refreshed", || manager.get().unwrap().secret() == "token-2");
     assert_eq!((script.fetches(), bent.calls("offer")), (2, 0));
     drop(guard);

@@ -31,7 +31,7 @@ fn forged_events_on_the_channel_cost_neither_a_fetch_nor_the_token() {
     wait_until("the idle one has a token", || serves(&idle, "token-1"));
     let channel = "tm:{t}:t:events:0";
     wait_until("it is subscribed", || server.command(&["PUBSUB", "NUMSUB", channel]).ends_with("\n1"));
-    for event in [format!("committed {HUGE}"), format!("void {HUGE}"), format!("doubted {HUGE}")] {
+    for event in [format!("committed {HUGE}"), format!("invalidated {HUGE}"), format!("doubted {HUGE}")] {
         assert_eq!(server.command(&["PUBLISH", channel, &event]), "1");
     }
     assert!(serves(&idle, "token-1"));
@@ -54,7 +54,7 @@ fn a_hundred_forged_events_at_once_cost_two_looks_and_one_inspection() {
     let waits = bent.calls("wait");
     wait_until("it listens", || bent.calls("wait") > waits + 2);
     let (claims, inspections) = (bent.calls("claim"), bent.calls("inspect"));
-    bent.forge(&[[Change::Committed(HUGE), Change::Void(HUGE), Change::Doubted(HUGE)]; 100].concat());
+    bent.forge(&[[Change::Committed(HUGE), Change::Invalidated(HUGE), Change::Doubted(HUGE)]; 100].concat());
     wait_until("they are heard", || bent.calls("inspect") > inspections);
     let waits = bent.calls("wait");
     wait_until("it listens again", || bent.calls("wait") > waits + 2);
@@ -75,12 +75,12 @@ fn a_subscription_that_told_nothing_of_a_commit_is_replaced() {
     let busy = TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap();
     let _guard = idle.keep_fresh().unwrap();
     wait_until("the store was looked at twice", || bent.calls("check") == 2);
-    assert_eq!((bent.calls("listen"), serves(&idle, "token-1")), (1, true));
+    assert_eq!((bent.calls("subscribe"), serves(&idle, "token-1")), (1, true));
     deaf.store(true, Ordering::SeqCst);
     script.set_life(HOUR);
     busy.invalidate(&busy.get().unwrap());
     busy.get().unwrap();
     wait_until("a look finds the news", || serves(&idle, "token-2"));
-    wait_until("it subscribes anew", || bent.calls("listen") == 2);
+    wait_until("it subscribes anew", || bent.calls("subscribe") == 2);
     assert_eq!(script.fetches(), 2);
 }

@@ -1,4 +1,4 @@
-//! Flights on a caller's thread: who has less time than a fetch may take leaves it to others.
+//! Execution on a caller's thread: who has less time than a fetch may take leaves it to others.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::bent::Bent;
 use support::{Backing, LONG, Script, wait_until};
-use token_manager::{Attempt, ErrorKind, Fetched, Flights, MemoryStore, TokenManager};
+use token_manager::{Attempt, ErrorKind, Execution, Fetched, MemoryStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HURRY: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ fn hurried_callers_start_no_fetch_and_take_over_what_a_patient_one_fetches() {
         let source = Arc::new(source);
         let build = || {
             let source = source.clone();
-            let inline = backing.builder("t").flights(Flights::OnCallersThread);
+            let inline = backing.builder("t").execution(Execution::Inline);
             inline.source(move |attempt: &Attempt| source(attempt)).build().unwrap()
         };
         let (hurried, patient) = (build(), build());
@@ -49,7 +49,7 @@ fn hurried_callers_start_no_fetch_and_take_over_what_a_patient_one_fetches() {
 /// An inline manager on this store with a token that is due, and for a while not expired.
 fn due(bent: &Bent, script: &Script) -> TokenManager {
     script.set_life(Duration::from_secs(6));
-    let inline = TokenManager::builder("t").store(bent.clone()).flights(Flights::OnCallersThread).deadline(LONG);
+    let inline = TokenManager::builder("t").store(bent.clone()).execution(Execution::Inline).deadline(LONG);
     let manager = inline.refresh_before(Duration::from_secs(4)).source(script.source()).build().unwrap();
     assert_eq!(manager.get().unwrap().secret(), "token-1");
     wait_until("the token is due", || {
@@ -93,7 +93,7 @@ fn a_patient_caller_does_not_wait_for_another_updater_beside_a_valid_token() {
 
 #[test]
 fn a_hurried_caller_is_not_kept_by_an_updater_that_is_absent() {
-    let manager = TokenManager::builder("t").store(MemoryStore::new()).flights(Flights::OnCallersThread);
+    let manager = TokenManager::builder("t").store(MemoryStore::new()).execution(Execution::Inline);
     let asked = Arc::new(AtomicBool::new(false));
     let seen = asked.clone();
     let source = move |_: &Attempt| {

@@ -4,14 +4,14 @@ mod support;
 
 use std::time::Duration;
 use support::{Backing, Script, threads_named};
-use token_manager::Flights;
+use token_manager::Execution;
 
 #[test]
 fn a_host_that_forbids_foreign_threads_gets_none() {
     let backing = Backing::redis();
     let script = Script::new(Duration::from_secs(3600));
     let builder = || backing.builder("t").source(script.source());
-    let inline = builder().flights(Flights::OnCallersThread).build().unwrap();
+    let inline = builder().execution(Execution::Inline).build().unwrap();
     assert_eq!(inline.get().unwrap().secret(), "token-1");
     inline.invalidate(&inline.get().unwrap());
     assert_eq!((inline.get().unwrap().secret(), threads_named("tkm-")), ("token-2", 0));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::bent::Bent;
 use support::{LONG, Script, wait_until};
 use token_manager::{
-    Builder, ErrorKind, FailureClass, FetchError, Fetched, Flights, MemoryStore, StoreErrorKind, TokenManager,
+    Builder, ErrorKind, Execution, FailureClass, FetchError, Fetched, MemoryStore, StoreErrorKind, TokenManager,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ fn a_commit_that_failed_is_repeated_while_callers_go_on_with_the_token() {
         let other = builder(store, &script).build().unwrap();
         assert_eq!(other.get().unwrap().secret(), "token-1");
         assert_eq!((bent.calls("commit"), script.fetches(), manager.stats().adopted), (5, 1, 1));
-        assert_eq!(other.inspect().unwrap().doubt, 0);
+        assert_eq!(other.inspect().unwrap().doubted, 0);
     }
 }
 
@@ -71,7 +71,7 @@ fn a_token_kept_beyond_its_lease_is_committed_by_keep_fresh_and_is_beyond_doubt(
     let _guard = manager.keep_fresh().unwrap();
     wait_until("the store has it", || manager.inspect().unwrap().token.is_some());
     let other = builder(store, &script).build().unwrap();
-    assert_eq!((other.get().unwrap().secret(), other.inspect().unwrap().doubt, script.fetches()), ("token-1", 0, 1));
+    assert_eq!((other.get().unwrap().secret(), other.inspect().unwrap().doubted, script.fetches()), ("token-1", 0, 1));
 }
 
 #[test]
@@ -103,19 +103,19 @@ fn a_kept_token_that_was_rejected_meanwhile_is_never_committed() {
     let (manager, bent, takes) = uncommitted(&script);
     // The store does not learn of the rejection.
     manager.invalidate(&manager.get().unwrap());
-    assert_eq!(manager.inspect().unwrap().void, 0);
+    assert_eq!(manager.inspect().unwrap().invalidated, 0);
     let commits = bent.calls("commit");
     takes.store(true, Ordering::SeqCst);
     assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("token-2", 2));
-    assert_eq!((bent.calls("commit") - commits, manager.inspect().unwrap().doubt), (1, 0));
+    assert_eq!((bent.calls("commit") - commits, manager.inspect().unwrap().doubted), (1, 0));
 }
 
 #[test]
 fn a_full_pool_is_waited_for_as_long_as_anybody_waits_for_the_flight() {
-    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+    for flights in [Execution::Background, Execution::Inline] {
         let (bent, script) =
             (Bent::new(MemoryStore::new(), first(10, "claim", StoreErrorKind::Exhausted)), Script::new(HOUR));
-        let manager = builder(bent.clone(), &script).flights(flights).build().unwrap();
+        let manager = builder(bent.clone(), &script).execution(flights).build().unwrap();
         assert_eq!(manager.get().unwrap().secret(), "token-1");
         assert_eq!((bent.calls("claim"), script.fetches(), manager.stats().flights), (11, 1, 1));
     }
@@ -123,9 +123,9 @@ fn a_full_pool_is_waited_for_as_long_as_anybody_waits_for_the_flight() {
 
 #[test]
 fn a_pool_that_stays_full_costs_no_caller_more_than_its_deadline() {
-    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+    for flights in [Execution::Background, Execution::Inline] {
         let bent = Bent::new(MemoryStore::new(), first(u64::MAX, "claim", StoreErrorKind::Exhausted));
-        let manager = builder(bent, &Script::new(HOUR)).flights(flights).build().unwrap();
+        let manager = builder(bent, &Script::new(HOUR)).execution(flights).build().unwrap();
         let start = Instant::now();
         let error = manager.get_within(Duration::from_millis(300)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Store), "{error}");
@@ -137,13 +137,13 @@ fn a_pool_that_stays_full_costs_no_caller_more_than_its_deadline() {
 fn rejections_and_failures_reach_a_store_whose_pool_was_full() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
     let bent = Bent::new(store, |verb, before| {
-        (["invalidate", "fail"].contains(&verb) && before < 3).then_some(StoreErrorKind::Exhausted)
+        (["invalidate", "record_failure"].contains(&verb) && before < 3).then_some(StoreErrorKind::Exhausted)
     });
     let manager = builder(bent.clone(), &script).build().unwrap();
     let token = manager.get().unwrap();
     manager.invalidate(&token);
-    assert_eq!((manager.inspect().unwrap().void, bent.calls("invalidate")), (token.generation(), 4));
+    assert_eq!((manager.inspect().unwrap().invalidated, bent.calls("invalidate")), (token.generation(), 4));
     script.answer(|_| Err(FetchError::unavailable("down")));
     assert_eq!(manager.get().unwrap_err().kind(), ErrorKind::Source(FailureClass::Unavailable));
-    assert_eq!((manager.inspect().unwrap().fails, bent.calls("fail")), (1, 4));
+    assert_eq!((manager.inspect().unwrap().fails, bent.calls("record_failure")), (1, 4));
 }

@@ -45,7 +45,7 @@ fn refused_credentials_pause_their_process_and_not_a_fleet_that_has_a_token() {
         let (good, bad) = (Script::new(HOUR), Script::new(HOUR));
         let fleet = backing.builder("t").source(good.source()).build().unwrap();
         let process = backing.builder("t").source(bad.source()).build().unwrap();
-        bad.answer(|_| Err(FetchError::rejected("wrong password")));
+        bad.answer(|_| Err(FetchError::credentials_rejected("wrong password")));
         let first = fleet.get().unwrap();
         assert_eq!(process.get().unwrap().secret(), "token-1");
         cast_doubt(&backing, first.generation());
@@ -63,7 +63,7 @@ fn refused_credentials_pause_their_process_and_not_a_fleet_that_has_a_token() {
         thread::sleep(Duration::from_millis(1_100)); // until the failure is not remembered any more
         process.invalidate(&process.get().unwrap());
         let refused = process.get_within(S).unwrap_err();
-        assert_eq!(refused.kind(), ErrorKind::Source(FailureClass::Rejected));
+        assert_eq!(refused.kind(), ErrorKind::Source(FailureClass::CredentialsRejected));
         assert!(refused.retry_after().is_some_and(|left| left > 30 * S && left < 76 * S), "{refused}");
         let cause = std::error::Error::source(&refused).unwrap().to_string();
         assert_eq!(cause, "wrong password");
@@ -84,17 +84,17 @@ fn cast_doubt(backing: &Backing, generation: u64) {
     let name = token_manager::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
     let lease = token_manager::Lease { owner: "a late one".into(), attempt: 1, generation };
     let failure = token_manager::Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: "default" };
-    store.fail(&name, &lease, &failure).unwrap();
+    store.record_failure(&name, &lease, &failure).unwrap();
 }
 
 #[test]
 fn a_fleet_without_a_token_pauses_as_a_whole_when_credentials_are_refused() {
     for backing in Backing::both() {
         let script = Script::new(HOUR);
-        script.answer(|_| Err(FetchError::rejected("wrong password")));
+        script.answer(|_| Err(FetchError::credentials_rejected("wrong password")));
         let managers = [(); 2].map(|()| backing.builder("t").source(script.source()).build().unwrap());
         for manager in &managers {
-            assert_eq!(manager.get().unwrap_err().kind(), ErrorKind::Source(FailureClass::Rejected));
+            assert_eq!(manager.get().unwrap_err().kind(), ErrorKind::Source(FailureClass::CredentialsRejected));
         }
         assert_eq!(script.fetches(), 1);
         // An operator puts it right, and lifts the pause for all.
@@ -108,7 +108,7 @@ fn a_fleet_without_a_token_pauses_as_a_whole_when_credentials_are_refused() {
 #[test]
 fn a_retry_after_that_the_store_could_not_be_told_of_is_kept_by_the_process() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-    let bent = Bent::new(store.clone(), |verb, _| (verb == "fail").then_some(StoreErrorKind::Unreachable));
+    let bent = Bent::new(store.clone(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Unreachable));
     let manager = TokenManager::builder("t").store(bent).lease(Duration::from_millis(50)).deadline(LONG);
     let manager = manager.source(script.source()).build().unwrap();
     script.answer(|_| Err(FetchError::throttled(Some(30 * S))));
@@ -125,7 +125,8 @@ fn a_retry_after_that_the_store_could_not_be_told_of_is_kept_by_the_process() {
 #[test]
 fn lifting_the_pause_ends_the_processs_own_and_its_memory_of_failures() {
     let script = Script::new(HOUR);
-    let bent = Bent::new(MemoryStore::new(), |verb, _| (verb == "fail").then_some(StoreErrorKind::Unreachable));
+    let bent =
+        Bent::new(MemoryStore::new(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Unreachable));
     let manager = TokenManager::builder("t").store(bent.clone()).lease(Duration::from_millis(50)).deadline(LONG);
     let manager = manager.source(script.source()).build().unwrap();
     script.answer(|_| Err(FetchError::throttled(Some(HOUR))));
@@ -140,7 +141,7 @@ fn a_429_that_an_abandoned_source_gets_late_pauses_the_egress() {
     for told in [true, false] {
         let (store, script) = (MemoryStore::new(), Script::held(HOUR));
         let bent = Bent::new(store.clone(), move |verb, before| {
-            (verb == "fail" && before > 0 && !told).then_some(StoreErrorKind::Unreachable)
+            (verb == "record_failure" && before > 0 && !told).then_some(StoreErrorKind::Unreachable)
         });
         script.answer(|_| Err(FetchError::throttled(Some(30 * S))));
         let manager = TokenManager::builder("t").store(bent).fetch_limit(Duration::from_millis(20)).deadline(LONG);
@@ -153,7 +154,7 @@ fn a_429_that_an_abandoned_source_gets_late_pauses_the_egress() {
         assert_eq!(
             (
                 script.fetches(),
-                manager.inspect().unwrap().cooling.is_some_and(|cooling| cooling.class == FailureClass::Throttled)
+                manager.inspect().unwrap().pause.is_some_and(|cooling| cooling.class == FailureClass::Throttled)
             ),
             (1, told)
         );
@@ -163,12 +164,12 @@ fn a_429_that_an_abandoned_source_gets_late_pauses_the_egress() {
 #[test]
 fn neither_a_failure_nor_a_pause_displaces_a_valid_token() {
     let (bent, script) = (
-        Bent::new(MemoryStore::new(), |verb, _| (verb == "fail").then_some(StoreErrorKind::Denied)),
+        Bent::new(MemoryStore::new(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Denied)),
         Script::new(4 * S),
     );
     let manager = build(bent, &script);
     let token = manager.get().unwrap();
-    script.answer(|_| Err(FetchError::rejected("wrong password")));
+    script.answer(|_| Err(FetchError::credentials_rejected("wrong password")));
     while !token.expires_in().is_zero() {
         // On a thread of its own, which has no hits, each call looks at all there is.
         match thread::scope(|scope| scope.spawn(|| manager.get()).join().unwrap()) {

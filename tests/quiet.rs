@@ -69,7 +69,7 @@ fn the_thread_of_a_dropped_guard_is_waited_for() {
 #[test]
 fn a_flight_on_a_callers_thread_is_waited_for() {
     let script = Script::held(HOUR);
-    let builder = Backing::memory().builder("t").flights(token_manager::Flights::OnCallersThread);
+    let builder = Backing::memory().builder("t").execution(token_manager::Execution::Inline);
     let manager = builder.source(script.source()).build().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| manager.get().unwrap());

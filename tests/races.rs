@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::{LONG, Script, on_threads, wait_until};
 use token_manager::{
-    Claim, Claimed, Committed, Cooling, ErrorKind, Failure, FailureClass, FetchError, Flights, Grant, Inspection,
-    Lease, Listener, MemoryStore, Secret, Store, StoreError, Stored, TokenManager, TokenName,
+    Claim, Claimed, Committed, ErrorKind, Execution, Failure, FailureClass, FetchError, Grant, Inspection, Lease,
+    MemoryStore, Pause, Secret, Store, StoreError, Stored, Subscription, TokenManager, TokenName,
 };
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -52,8 +52,8 @@ impl Store for Bent {
         self.inner.commit(name, lease, grant)
     }
 
-    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Cooling>> {
-        self.inner.fail(name, lease, failure)
+    fn record_failure(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Pause>> {
+        self.inner.record_failure(name, lease, failure)
     }
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Answer<bool> {
@@ -73,8 +73,8 @@ impl Store for Bent {
         self.inner.inspect(name, egress)
     }
 
-    fn listen(&self, name: &TokenName) -> Answer<Box<dyn Listener>> {
-        self.inner.listen(name)
+    fn subscribe(&self, name: &TokenName) -> Answer<Box<dyn Subscription>> {
+        self.inner.subscribe(name)
     }
 
     fn timeout(&self) -> Duration {
@@ -93,7 +93,7 @@ fn the_error_of_a_later_flight_is_not_told_to_those_whom_an_earlier_one_served()
         let (value, left) = (Secret::new("brought"), HOUR - Duration::from_secs(60));
         Claimed::Token(Stored { generation: 7, value, left, life: HOUR, doubted: true })
     };
-    let cooling = || Claimed::Cooling(Cooling { retry_after: HOUR, class: FailureClass::Unavailable });
+    let cooling = || Claimed::Paused(Pause { retry_after: HOUR, class: FailureClass::Unavailable });
     let limited = || Claimed::Limited { retry_after: LONG / 2 };
     for later in [cooling, limited] {
         let held = Arc::new(OnceLock::new());
@@ -177,7 +177,7 @@ fn a_token_adopted_while_the_guard_asks_the_store_is_not_fetched_again() {
 /// A refresh asks another manager, whose source asks for the due token, for longer than hits are let off looking again.
 #[test]
 fn a_due_token_is_served_to_a_source_that_its_own_refresh_waits_for() {
-    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+    for flights in [Execution::Background, Execution::Inline] {
         let manager: Arc<OnceLock<TokenManager>> = Arc::default();
         let (asked, due) = (Script::new(HOUR), manager.clone());
         asked.answer(move |_| {
@@ -190,7 +190,7 @@ fn a_due_token_is_served_to_a_source_that_its_own_refresh_waits_for() {
             }
             Ok(token_manager::Fetched::new("asked", HOUR))
         });
-        let builder = TokenManager::builder("u").store(MemoryStore::new()).deadline(LONG).flights(flights);
+        let builder = TokenManager::builder("u").store(MemoryStore::new()).deadline(LONG).execution(flights);
         let asked_manager = builder.source(asked.source()).build().unwrap();
         let mut store = Bent::new();
         store.claim = Box::new(|call| {
@@ -198,7 +198,7 @@ fn a_due_token_is_served_to_a_source_that_its_own_refresh_waits_for() {
             (call == 0).then_some(Claimed::Token(Stored { generation: 7, value, left, life: HOUR, doubted: true }))
         });
         let inner = asked_manager.clone();
-        let builder = TokenManager::builder("t").store(store).deadline(LONG).flights(flights);
+        let builder = TokenManager::builder("t").store(store).deadline(LONG).execution(flights);
         let source =
             move |_: &token_manager::Attempt| Ok(token_manager::Fetched::new(inner.get().unwrap().secret(), HOUR));
         let manager = manager.get_or_init(|| builder.source(source).build().unwrap());
@@ -213,7 +213,7 @@ fn a_due_token_is_served_to_a_source_that_its_own_refresh_waits_for() {
 #[test]
 fn an_inline_refresh_that_outlives_the_token_does_not_return_it() {
     let script = Script::new(Duration::from_secs(2));
-    let builder = TokenManager::builder("t").store(MemoryStore::new()).flights(Flights::OnCallersThread);
+    let builder = TokenManager::builder("t").store(MemoryStore::new()).execution(Execution::Inline);
     let manager = builder.deadline(LONG).source(script.source()).build().unwrap();
     let old = manager.get().unwrap();
     script.answer({

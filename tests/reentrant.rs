@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{Backing, LONG, Script, on_threads, wait_until};
-use token_manager::{Attempt, ErrorKind, Fetched, Flights, TokenManager};
+use token_manager::{Attempt, ErrorKind, Execution, Fetched, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ struct Ring {
 }
 
 impl Ring {
-    fn new(flights: &[Flights]) -> Ring {
+    fn new(flights: &[Execution]) -> Ring {
         let ring: Arc<OnceLock<Vec<TokenManager>>> = Arc::default();
         let errors: Arc<Mutex<Vec<ErrorKind>>> = Arc::default();
         let managers: Vec<TokenManager> = (0..flights.len())
@@ -34,7 +34,7 @@ impl Ring {
                     };
                     Ok(Fetched::new(format!("{number} on {heard}"), HOUR))
                 };
-                let builder = Backing::memory().builder(&number.to_string()).flights(flights[number]);
+                let builder = Backing::memory().builder(&number.to_string()).execution(flights[number]);
                 builder.fetch_limit(LONG).deadline(2 * LONG).source(source).build().unwrap()
             })
             .collect();
@@ -49,13 +49,8 @@ impl Ring {
 
 #[test]
 fn two_managers_that_ask_each_other_are_told_at_once() {
-    use Flights::{OnCallersThread, OwnThread};
-    for flights in [
-        [OwnThread, OwnThread],
-        [OwnThread, OnCallersThread],
-        [OnCallersThread, OwnThread],
-        [OnCallersThread, OnCallersThread],
-    ] {
+    use Execution::{Background, Inline};
+    for flights in [[Background, Background], [Background, Inline], [Inline, Background], [Inline, Inline]] {
         let (ring, start) = (Ring::new(&flights), Instant::now());
         assert_eq!(ring.managers[0].get().unwrap().secret(), "0 on 1 on nobody");
         assert_eq!(ring.managers[1].get().unwrap().secret(), "1 on nobody");
@@ -66,7 +61,7 @@ fn two_managers_that_ask_each_other_are_told_at_once() {
 
 #[test]
 fn three_managers_in_a_ring_are_told_at_once() {
-    let (ring, start) = (Ring::new(&[Flights::OwnThread; 3]), Instant::now());
+    let (ring, start) = (Ring::new(&[Execution::Background; 3]), Instant::now());
     assert_eq!(ring.managers[0].get().unwrap().secret(), "0 on 1 on 2 on nobody");
     assert_eq!(ring.errors(), [ErrorKind::Reentrant]);
     assert!(start.elapsed() < AT_ONCE);
@@ -74,7 +69,7 @@ fn three_managers_in_a_ring_are_told_at_once() {
 
 #[test]
 fn whichever_is_asked_first_one_of_a_ring_is_told() {
-    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+    for flights in [Execution::Background, Execution::Inline] {
         for _ in 0..100 {
             let (ring, start) = (Ring::new(&[flights; 3]), Instant::now());
             let managers = ring.managers.clone();
@@ -88,14 +83,14 @@ fn whichever_is_asked_first_one_of_a_ring_is_told() {
 
 #[test]
 fn sources_that_ask_one_manager_all_get_its_token() {
-    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+    for flights in [Execution::Background, Execution::Inline] {
         let script = Script::held(HOUR);
         let base = Backing::memory().builder("base").source(script.source()).build().unwrap();
         let askers: Vec<TokenManager> = (0..4)
             .map(|number| {
                 let base = base.clone();
                 let source = move |_: &Attempt| Ok(Fetched::new(base.get().unwrap().secret(), HOUR));
-                Backing::memory().builder(&number.to_string()).flights(flights).source(source).build().unwrap()
+                Backing::memory().builder(&number.to_string()).execution(flights).source(source).build().unwrap()
             })
             .collect();
         let watched = base.clone();

@@ -49,7 +49,7 @@ fn no_secret_is_printed_anywhere() {
             Ok(fetched)
         });
         script.answer(|_| panic!("no secret here"));
-        script.answer(|_| Err(FetchError::rejected("invalid_client")));
+        script.answer(|_| Err(FetchError::credentials_rejected("invalid_client")));
         let observed = seen.clone();
         let observer =
             move |event: &token_manager::Event| writeln!(observed.lock().unwrap(), "{event:?} {event}").unwrap();
@@ -73,7 +73,7 @@ fn no_secret_is_printed_anywhere() {
     }
     note(format!("{:?} {:?}", Secret::new(SECRET), RedisStore::options("redis://:hunter2@127.0.0.1/").open().is_ok()));
 
-    wait_until("the published events were overheard", || seen.lock().unwrap().contains("failed rejected"));
+    wait_until("the published events were overheard", || seen.lock().unwrap().contains("failed credentials_rejected"));
     let (logged, seen) = (LOGGED.lock().unwrap(), seen.lock().unwrap());
     assert!(logged.contains("is updating the token"), "the log was captured: {logged}");
     assert!(seen.contains("Granted"), "the events were captured: {seen}");

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 use token_manager::{
-    Attempt, Budget, Builder, ErrorKind, Fetched, Flights, MemoryStore, Portion, RedisStore, TokenManager,
+    Attempt, Budget, Builder, ErrorKind, Execution, Fetched, MemoryStore, Portion, RedisStore, TokenManager,
 };
 
 fn builder(name: &str) -> Builder {
@@ -27,7 +27,7 @@ fn refused(builder: Builder, words: &[&str]) {
 #[test]
 fn the_defaults_are_accepted_without_talking_to_redis() {
     redis(builder("t")).build().unwrap();
-    redis(builder("t")).flights(Flights::OnCallersThread).build().unwrap();
+    redis(builder("t")).execution(Execution::Inline).build().unwrap();
 }
 
 #[test]
@@ -38,16 +38,16 @@ fn a_lease_shorter_than_three_store_timeouts_is_refused() {
 
 #[test]
 fn an_inline_lease_that_the_fetch_may_outlast_is_refused() {
-    let inline = || redis(builder("t")).flights(Flights::OnCallersThread);
+    let inline = || redis(builder("t")).execution(Execution::Inline);
     refused(inline().lease(Duration::from_secs(11)), &["lease", "11s", "fetch_limit", "10s"]);
     inline().lease(Duration::from_millis(11_001)).build().unwrap();
     let slow = RedisStore::options("redis://127.0.0.1:1/").io_timeout(Duration::from_secs(1)).open().unwrap();
-    refused(builder("t").store(slow).flights(Flights::OnCallersThread), &["lease", "store's timeout", "1s"]);
+    refused(builder("t").store(slow).execution(Execution::Inline), &["lease", "store's timeout", "1s"]);
 }
 
 #[test]
 fn an_inline_deadline_that_leaves_no_time_to_fetch_is_refused() {
-    let inline = || builder("t").flights(Flights::OnCallersThread).fetch_limit(Duration::from_secs(3));
+    let inline = || builder("t").execution(Execution::Inline).fetch_limit(Duration::from_secs(3));
     refused(inline().deadline(Duration::from_secs(3)), &["deadline is 3s", "fetch_limit is 3s"]);
     inline().deadline(Duration::from_millis(3_001)).build().unwrap();
     builder("t").fetch_limit(Duration::from_secs(3)).deadline(Duration::from_secs(1)).build().unwrap();

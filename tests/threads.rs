@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{Backing, LONG, Script, on_threads, wait_until};
-use token_manager::{Budget, ErrorKind, FailureClass, FetchError, Fetched, Flights, TokenManager, Verdict};
+use token_manager::{Budget, ErrorKind, Execution, FailureClass, FetchError, Fetched, TokenManager, Verdict};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -196,7 +196,7 @@ fn a_source_that_never_returns_is_abandoned_and_the_third_time_not_called() {
 
 #[test]
 fn a_source_that_asks_its_own_manager_gets_an_error() {
-    for flights in [Flights::OwnThread, Flights::OnCallersThread] {
+    for flights in [Execution::Background, Execution::Inline] {
         let manager = Arc::new(std::sync::OnceLock::<TokenManager>::new());
         let own = manager.clone();
         let source = move |_: &token_manager::Attempt| {
@@ -204,7 +204,7 @@ fn a_source_that_asks_its_own_manager_gets_an_error() {
             assert_eq!(error.kind(), ErrorKind::Reentrant);
             Ok(Fetched::new("brought all the same", HOUR))
         };
-        let built = Backing::memory().builder("t").flights(flights).source(source).build().unwrap();
+        let built = Backing::memory().builder("t").execution(flights).source(source).build().unwrap();
         manager.set(built).unwrap();
         assert_eq!(manager.get().unwrap().get().unwrap().secret(), "brought all the same");
     }
@@ -241,11 +241,11 @@ fn a_token_of_another_name_is_not_taken_for_this_managers() {
             assert!(later.generation() > token.generation());
             manager.invalidate(&later);
         }
-        assert_eq!((manager.get().unwrap().secret(), manager.inspect().unwrap().void), ("token-1", 0));
+        assert_eq!((manager.get().unwrap().secret(), manager.inspect().unwrap().invalidated), ("token-1", 0));
         assert_eq!(script.fetches(), 3);
         // The same token by way of another manager of the name is this one's.
         manager.invalidate(&build("t", "g").get().unwrap());
-        assert_eq!(manager.inspect().unwrap().void, token.generation());
+        assert_eq!(manager.inspect().unwrap().invalidated, token.generation());
         assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("token-4", 4));
     }
 }
@@ -255,7 +255,7 @@ fn with_token_calls_once_more_after_a_rejection() {
     let script = Script::new(HOUR);
     let manager = Backing::memory().builder("t").source(script.source()).build().unwrap();
     let call = |token: &token_manager::Token| match token.secret() {
-        "token-1" => Verdict::Rejected(401),
+        "token-1" => Verdict::Unauthorized(401),
         _ => Verdict::Accepted(200),
     };
     assert_eq!(manager.with_token(call).unwrap(), 200);
@@ -310,7 +310,7 @@ fn flights_on_the_callers_thread_start_no_other_thread() {
             counter.fetch_add(u64::from(thread::current().id() == here), Ordering::SeqCst);
             Ok(Fetched::new("inline", HOUR))
         });
-        let manager = backing.builder("t").flights(Flights::OnCallersThread).source(script.source()).build().unwrap();
+        let manager = backing.builder("t").execution(Execution::Inline).source(script.source()).build().unwrap();
         assert_eq!(manager.get_within(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout, "zero never blocks");
         assert_eq!(script.fetches(), 0);
         assert_eq!(manager.get().unwrap().secret(), "inline");

@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use support::{LONG, Script, redis_server::RedisServer};
-use token_manager::{Change, Flights, RedisStore, Store, StoreError, StoreErrorKind, TokenManager, TokenName};
+use token_manager::{Change, Execution, RedisStore, Store, StoreError, StoreErrorKind, TokenManager, TokenName};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// More than any wait here may take, on a busy machine too, and less than what a lost limit would.
@@ -96,7 +96,7 @@ fn ten_of_ten(flags: libc::c_int) {
     let proxy = Proxy::to(redis.port());
     proxy.set(Line::Late(Duration::from_millis(300)));
     let script = Script::new(HOUR);
-    let builder = TokenManager::builder("t").flights(Flights::OnCallersThread).deadline(LONG);
+    let builder = TokenManager::builder("t").execution(Execution::Inline).deadline(LONG);
     let manager = builder.store(store(&proxy.url())).source(script.source()).build().unwrap();
     let caught = CAUGHT.load(Ordering::SeqCst);
     let storm = Storm::new(flags);
@@ -104,7 +104,7 @@ fn ten_of_ten(flags: libc::c_int) {
         let token = manager.get().unwrap();
         assert_eq!(token.secret(), format!("token-{round}"));
         manager.invalidate(&token);
-        assert_eq!(redis.command(&["HGET", "tm:{t}:t:meta", "void"]), token.generation().to_string());
+        assert_eq!(redis.command(&["HGET", "tm:{t}:t:meta", "invalidated"]), token.generation().to_string());
     }
     drop(storm);
     assert!(CAUGHT.load(Ordering::SeqCst) - caught > 1_000);
@@ -127,7 +127,7 @@ fn a_thousand_signals_a_second_fail_no_call_with_sa_restart_either() {
 fn a_thousand_signals_a_second_prolong_no_limit() {
     let redis = RedisServer::start().unwrap();
     let proxy = Proxy::to(redis.port());
-    let mut listener = store(&proxy.url()).listen(&name()).unwrap();
+    let mut listener = store(&proxy.url()).subscribe(&name()).unwrap();
     proxy.set(Line::Mute);
     let store = store(&proxy.url());
     for flags in [0, libc::SA_RESTART] {
@@ -214,7 +214,7 @@ fn a_pool_whose_connections_are_all_in_use_is_exhausted_and_not_unreachable() {
 fn a_listener_notices_that_its_connection_is_half_open() {
     let redis = RedisServer::start().unwrap();
     let proxy = Proxy::to(redis.port());
-    let mut listener = store(&proxy.url()).listen(&name()).unwrap();
+    let mut listener = store(&proxy.url()).subscribe(&name()).unwrap();
     listener.check().unwrap();
     proxy.set(Line::Mute);
     assert_eq!(listener.wait(Duration::from_millis(1)).unwrap(), None);
@@ -230,12 +230,12 @@ fn a_listener_that_is_checked_loses_no_change() {
     let restricted = redis.url().replace("redis://", "redis://user:word@");
     for (generation, url) in (1..).zip([redis.url(), format!("{}?protocol=resp3", redis.url()), restricted]) {
         let store = store(&url);
-        let mut listener = store.listen(&name()).unwrap();
+        let mut listener = store.subscribe(&name()).unwrap();
         store.invalidate(&name(), generation).unwrap();
         // The change is on its way before the answer to the check is.
         listener.check().unwrap();
         listener.check().unwrap();
-        assert_eq!(listener.wait(Duration::ZERO).unwrap(), Some(Change::Void(generation)), "{url}");
+        assert_eq!(listener.wait(Duration::ZERO).unwrap(), Some(Change::Invalidated(generation)), "{url}");
         assert_eq!(listener.wait(Duration::ZERO).unwrap(), None);
     }
 }
@@ -244,19 +244,19 @@ fn a_listener_that_is_checked_loses_no_change() {
 fn databases_of_one_redis_hear_nothing_of_each_other() {
     let redis = RedisServer::start().unwrap();
     let at = |database: u32| store(&format!("{}{database}", redis.url()));
-    let [mut zero, mut one] = [0, 1].map(|database| at(database).listen(&name()).unwrap());
+    let [mut zero, mut one] = [0, 1].map(|database| at(database).subscribe(&name()).unwrap());
     at(1).invalidate(&name(), 7).unwrap();
-    assert_eq!(one.wait(LONG).unwrap(), Some(Change::Void(7)));
+    assert_eq!(one.wait(LONG).unwrap(), Some(Change::Invalidated(7)));
     // Redis publishes in order: were the other database's event there, it would come before this one.
     at(0).invalidate(&name(), 5).unwrap();
-    assert_eq!(zero.wait(LONG).unwrap(), Some(Change::Void(5)));
+    assert_eq!(zero.wait(LONG).unwrap(), Some(Change::Invalidated(5)));
 
     let script = Script::new(HOUR);
     let manager = TokenManager::builder("t").store(at(1)).source(script.source()).deadline(LONG).build().unwrap();
     let generation = manager.get().unwrap().generation();
     assert_eq!(one.wait(LONG).unwrap(), Some(Change::Committed(generation)));
     at(0).invalidate(&name(), 6).unwrap();
-    assert_eq!(zero.wait(LONG).unwrap(), Some(Change::Void(6)));
+    assert_eq!(zero.wait(LONG).unwrap(), Some(Change::Invalidated(6)));
 }
 
 #[test]
@@ -277,11 +277,11 @@ fn every_form_of_url_logs_in_and_selects_its_database() {
     ];
     for (generation, url) in (1..).zip(&urls) {
         let store = store(url);
-        let mut listener = store.listen(&name()).unwrap();
+        let mut listener = store.subscribe(&name()).unwrap();
         store.invalidate(&name(), generation).unwrap();
-        assert_eq!(listener.wait(LONG).unwrap(), Some(Change::Void(generation)), "{url}");
-        assert!(!store.busy(&name()).unwrap());
-        assert_eq!(redis_at(&redis, 3, &["HGET", "tm:{t}:t:meta", "void"]), generation.to_string());
+        assert_eq!(listener.wait(LONG).unwrap(), Some(Change::Invalidated(generation)), "{url}");
+        assert!(!store.has_updater(&name()).unwrap());
+        assert_eq!(redis_at(&redis, 3, &["HGET", "tm:{t}:t:meta", "invalidated"]), generation.to_string());
     }
     for wrong in [&urls[0].replace("word", "x"), &urls[2].replace("secret", "x"), &urls[4].replace("word", "x")] {
         assert_eq!(ask(&store(wrong)).unwrap_err().kind(), StoreErrorKind::Denied, "{wrong}");
@@ -311,7 +311,7 @@ fn a_redis_without_users_is_logged_in_to_by_password() {
         }
         tell.send(heard).unwrap();
     });
-    assert!(store(&redis.replace("redis://", "redis://user:word@").replace("/0", "/2")).busy(&name()).unwrap());
+    assert!(store(&redis.replace("redis://", "redis://user:word@").replace("/0", "/2")).has_updater(&name()).unwrap());
     let select = "*2\r\n$6\r\nSELECT\r\n$1\r\n2\r\n";
     let login =
         format!("*3\r\n$4\r\nAUTH\r\n$4\r\nuser\r\n$4\r\nword\r\n{select}*2\r\n$4\r\nAUTH\r\n$4\r\nword\r\n{select}");
@@ -332,7 +332,7 @@ fn a_change_that_arrives_in_pieces_is_told_once_it_is_whole() {
         }
         let _ = stream.read(&mut asked); // stays until the listener goes
     });
-    let mut listener = store(&redis).listen(&name()).unwrap();
+    let mut listener = store(&redis).subscribe(&name()).unwrap();
     for _ in 0..2 {
         assert_eq!(listener.wait(Duration::from_millis(50)).unwrap(), None);
         go.send(()).unwrap();

@@ -257,7 +257,7 @@ impl Fleet {
 
     fn look(&mut self, process: usize) {
         let back = self.serve(self.settings.command);
-        match self.ledger.busy(self.redis_free_at) {
+        match self.ledger.has_updater(self.redis_free_at) {
             true => self.watch(process, back),
             false => self.at(back, Event::Timer(process, self.processes[process].round)),
         }

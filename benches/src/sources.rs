@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use token_manager::{
-    Attempt, Budget, Claim, Claimed, Committed, Cooling, Failure, FetchError, Fetched, Grant, Inspection, Lease,
-    Listener, Secret, Store, StoreError, StoreErrorKind, Stored, TokenManager, TokenName,
+    Attempt, Budget, Claim, Claimed, Committed, Failure, FetchError, Fetched, Grant, Inspection, Lease, Pause, Secret,
+    Store, StoreError, StoreErrorKind, Stored, Subscription, TokenManager, TokenName,
 };
 
 /// A text as long as the tokens of many issuers.
@@ -73,7 +73,7 @@ impl Store for Fixed {
         Ok(Committed::Written { doubted: self.doubted })
     }
 
-    fn fail(&self, _: &TokenName, _: &Lease, _: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
+    fn record_failure(&self, _: &TokenName, _: &Lease, _: &Failure<'_>) -> Result<Option<Pause>, StoreError> {
         Ok(None)
     }
 
@@ -89,7 +89,7 @@ impl Store for Fixed {
         Ok(Inspection::default())
     }
 
-    fn listen(&self, _: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
+    fn subscribe(&self, _: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
         Err(StoreError::new(StoreErrorKind::Unreachable, "this store has nothing to tell"))
     }
 

@@ -37,7 +37,7 @@ static void check_views(const tkm_manager *manager, uint64_t generation) {
   CHECK(stats.failures == 0 && stats.timeouts == 0 && stats.abandoned == 0 && stats.adopted >= 1);
   CHECK_OK(tkm_manager_inspect(manager, &seen, sizeof seen, &error), error);
   CHECK(seen.generation == generation && seen.granted == generation && seen.left_ms > 0 && seen.fails == 0);
-  CHECK(seen.carries == 0 && seen.updater[0] == '\0' && seen.cooling_ms == 0);
+  CHECK(seen.carries == 0 && seen.updater[0] == '\0' && seen.pause_ms == 0);
   CHECK(tkm_manager_owner(manager, owner) == TKM_OK && strlen(owner) == 36);
 }
 

@@ -128,7 +128,7 @@ static inline void issuer_fetch(void *user_data, const tkm_attempt *attempt, tkm
     pause = strstr(answer, "Retry-After: ");
     tkm_reply_throttled(reply, pause == NULL ? -1 : atoll(pause + 13) * 1000);
   } else if (status == 400 || status == 401) {
-    tkm_reply_rejected(reply, "the issuer refused the credentials");
+    tkm_reply_credentials_rejected(reply, "the issuer refused the credentials");
   } else if (status >= 500) {
     tkm_reply_unavailable(reply, "the issuer is out of order");
     if ((pause = strstr(answer, "Retry-After: ")) != NULL) tkm_reply_retry_after(reply, (uint64_t)atoll(pause + 13) * 1000);

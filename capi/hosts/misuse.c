@@ -23,7 +23,7 @@ static void nulls(void) {
   CHECK(tkm_options_namespace(NULL, "a") == TKM_NULL && tkm_options_group(NULL, "a") == TKM_NULL);
   CHECK(tkm_options_egress(NULL, "a") == TKM_NULL && tkm_options_budget(NULL, 1, 1) == TKM_NULL);
   CHECK(tkm_options_fetch_limit_ms(NULL, 1) == TKM_NULL && tkm_options_lease_ms(NULL, 1) == TKM_NULL);
-  CHECK(tkm_options_deadline_ms(NULL, 1) == TKM_NULL && tkm_options_flights(NULL, 0) == TKM_NULL);
+  CHECK(tkm_options_deadline_ms(NULL, 1) == TKM_NULL && tkm_options_execution(NULL, 0) == TKM_NULL);
   CHECK(tkm_options_refresh_before_ms(NULL, 1) == TKM_NULL && tkm_options_refresh_before_share(NULL, 0.1) == TKM_NULL);
   CHECK(tkm_options_margin_ms(NULL, 1) == TKM_NULL && tkm_options_margin_share(NULL, 0.1) == TKM_NULL);
   CHECK(tkm_manager_new(NULL, &manager, &error) == TKM_NULL && manager == NULL && error != NULL);
@@ -40,7 +40,7 @@ static void nulls(void) {
   CHECK(tkm_attempt_owner(NULL) != NULL && tkm_attempt_carry(NULL, NULL) == NULL);
   CHECK(tkm_reply_token(NULL, "a", 1, 1) == TKM_NULL && tkm_reply_carry(NULL, "a", 1, 1) == TKM_NULL);
   CHECK(tkm_reply_throttled(NULL, 1) == TKM_NULL && tkm_reply_unavailable(NULL, NULL) == TKM_NULL);
-  CHECK(tkm_reply_rejected(NULL, NULL) == TKM_NULL && tkm_reply_unknown_outcome(NULL, NULL) == TKM_NULL);
+  CHECK(tkm_reply_credentials_rejected(NULL, NULL) == TKM_NULL && tkm_reply_unknown_outcome(NULL, NULL) == TKM_NULL);
   CHECK(tkm_reply_retry_after(NULL, 1) == TKM_NULL && tkm_reply_because(NULL, "a") == TKM_NULL);
   CHECK(tkm_redis_options_connect_ms(NULL, 1) == TKM_NULL && tkm_redis_options_io_ms(NULL, 1) == TKM_NULL);
   CHECK(tkm_redis_options_pool_wait_ms(NULL, 1) == TKM_NULL && tkm_redis_options_pool_size(NULL, 1) == TKM_NULL);
@@ -69,7 +69,7 @@ static void destroyed_once(const char *redis, struct issuer *issuer) {
   CHECK(tkm_options_source(options, NULL, issuer, issuer_destroy) == TKM_NULL && issuer->destroyed == 4);
   CHECK(tkm_options_source(options, issuer_fetch, issuer, issuer_destroy) == TKM_OK && issuer->destroyed == 4);
   CHECK(tkm_options_source(options, issuer_fetch, issuer, issuer_destroy) == TKM_OK && issuer->destroyed == 5);
-  CHECK(tkm_options_flights(options, 7) == TKM_CONFIG);
+  CHECK(tkm_options_execution(options, 7) == TKM_CONFIG);
   tkm_options_free(options);
   CHECK(issuer->destroyed == 6);
   CHECK(tkm_manager_free(manager_for("at-once", redis, issuer), 1000) == TKM_OK && issuer->destroyed == 7);

@@ -39,7 +39,7 @@ extern "C" {
 #define TKM_REENTRANT 5        /* the fetch callback asked its own manager for a token */
 #define TKM_THROTTLED 10       /* the issuer was asked too often */
 #define TKM_UNAVAILABLE 11     /* the issuer cannot be reached or is out of order */
-#define TKM_REJECTED 12        /* the issuer refused the credentials */
+#define TKM_CREDENTIALS_REJECTED 12        /* the issuer refused the credentials */
 #define TKM_UNKNOWN_OUTCOME 13 /* nobody knows whether the issuer granted a token */
 #define TKM_NULL 20            /* an argument is NULL that must not be */
 #define TKM_NOT_UTF8 21        /* a text is not UTF-8 */
@@ -85,7 +85,7 @@ void tkm_store_free(tkm_store *store);
 
 /* ---- The fetch callback ------------------------------------------------------------------------------------------------
  * Asks the issuer for a token, when this process has won the right to. Runs on a thread of the library (or of the caller, with
- * TKM_FLIGHTS_ON_CALLERS_THREAD), one call at a time, except that a call that overran the fetch limit is left behind while
+ * TKM_EXECUTION_INLINE), one call at a time, except that a call that overran the fetch limit is left behind while
  * another may start. It may block, and should give up within tkm_attempt_remaining_ms. `attempt` and `reply` are the library's
  * and must not be used after the return. Call one of the tkm_reply_ functions; the last one counts; none is an unknown outcome. */
 typedef struct tkm_attempt tkm_attempt;
@@ -112,7 +112,7 @@ int32_t tkm_reply_throttled(tkm_reply *reply, int64_t retry_after_ms);
 /* The issuer granted nothing: connection refused, HTTP 5xx. `message` may be NULL and is shown in errors and logs. */
 int32_t tkm_reply_unavailable(tkm_reply *reply, const char *message);
 /* The issuer refused the credentials. `message` as above. */
-int32_t tkm_reply_rejected(tkm_reply *reply, const char *message);
+int32_t tkm_reply_credentials_rejected(tkm_reply *reply, const char *message);
 /* The request was sent and no usable answer came. `message` as above. */
 int32_t tkm_reply_unknown_outcome(tkm_reply *reply, const char *message);
 /* After any failing reply: how long the issuer asked to be left alone, such as the Retry-After of a 503. The pause is then that
@@ -125,8 +125,8 @@ int32_t tkm_reply_because(tkm_reply *reply, const char *message);
  * Settings of one manager; what they may be is checked by tkm_manager_new. Not for several threads at a time. tkm_manager_new takes them; free them only if you do not call it. */
 typedef struct tkm_options tkm_options;
 
-#define TKM_FLIGHTS_ON_OWN_THREAD 0
-#define TKM_FLIGHTS_ON_CALLERS_THREAD 1
+#define TKM_EXECUTION_BACKGROUND 0
+#define TKM_EXECUTION_INLINE 1
 
 /* Starts the settings for the token of this name; NULL if the name is NULL or not UTF-8. */
 tkm_options *tkm_options_new(const char *name);
@@ -142,7 +142,7 @@ int32_t tkm_options_budget(tkm_options *options, uint32_t per_minute, uint32_t b
 int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000 */
 int32_t tkm_options_lease_ms(tkm_options *options, uint64_t ms);        /* 3000; on the caller's thread fetch limit + 2000 */
 int32_t tkm_options_deadline_ms(tkm_options *options, uint64_t ms);     /* 15000 */
-int32_t tkm_options_flights(tkm_options *options, int32_t flights);     /* TKM_FLIGHTS_ON_OWN_THREAD */
+int32_t tkm_options_execution(tkm_options *options, int32_t execution); /* TKM_EXECUTION_BACKGROUND */
 /* How long before the end of a token's life it is refreshed at the latest; each process does it at a point of its own between
  * 1.5 times that and that before the end. As a share of the life, 0.0001 to 0.25, or a span, 1 ms to 10 years, which is cut to a
  * quarter of the life; the last call counts. Should be longer than the issuer takes, and the same in every process. */
@@ -180,7 +180,7 @@ int32_t tkm_manager_new(tkm_options *options, tkm_manager **manager, tkm_error *
 int32_t tkm_manager_free(tkm_manager *manager, uint64_t wait_ms);
 
 /* Gives a token that is valid now. Blocks no longer than the deadline of the options, and not at all while a token is fresh, nor
- * while it is due; but with TKM_FLIGHTS_ON_CALLERS_THREAD the caller that finds it due or gone fetches himself, and returns in
+ * while it is due; but with TKM_EXECUTION_INLINE the caller that finds it due or gone fetches himself, and returns in
  * time only if the callback and the store do.
  * Codes: TKM_TIMEOUT, TKM_STORE, TKM_LIMITED, TKM_REENTRANT and those of the fetch callback (10 to 13). */
 int32_t tkm_manager_get(const tkm_manager *manager, tkm_token **token, tkm_error **error);
@@ -216,10 +216,10 @@ typedef struct tkm_inspection {
   uint64_t generation; /* of the stored token */
   uint64_t left_ms;    /* how long it may still be used */
   uint64_t granted;    /* the last generation granted */
-  uint64_t void_generation;
+  uint64_t invalidated_generation;
   uint64_t doubted_generation;
   uint64_t fails;      /* fetches failed in a row */
-  uint64_t cooling_ms; /* what is left of the pause after a failure */
+  uint64_t pause_ms; /* what is left of the pause after a failure */
   uint64_t lease_left_ms;
   uint64_t budget_spent_ms; /* how far ahead of time the budget is spent */
   uint32_t carries;         /* 1 if a secret waits for the next fetch */

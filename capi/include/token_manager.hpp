@@ -75,7 +75,7 @@ struct unavailable : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 /// To be thrown by a fetch function when the issuer refused the credentials.
-struct rejected : std::runtime_error {
+struct credentials_rejected : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
@@ -136,8 +136,8 @@ class manager {
       tkm_reply_throttled(reply, pause.retry_after.count());
     } catch (const unavailable &cause) {
       tkm_reply_unavailable(reply, cause.what());
-    } catch (const rejected &cause) {
-      tkm_reply_rejected(reply, cause.what());
+    } catch (const credentials_rejected &cause) {
+      tkm_reply_credentials_rejected(reply, cause.what());
     } catch (const std::exception &cause) {
       tkm_reply_unknown_outcome(reply, cause.what());
     } catch (...) {

@@ -19,7 +19,7 @@ pub enum Code {
     Reentrant = 5,
     Throttled = 10,
     Unavailable = 11,
-    Rejected = 12,
+    CredentialsRejected = 12,
     UnknownOutcome = 13,
     Null = 20,
     NotUtf8 = 21,
@@ -67,7 +67,7 @@ impl From<Error> for TkmError {
             ErrorKind::Reentrant => Code::Reentrant,
             ErrorKind::Source(FailureClass::Throttled) => Code::Throttled,
             ErrorKind::Source(FailureClass::Unavailable) => Code::Unavailable,
-            ErrorKind::Source(FailureClass::Rejected) => Code::Rejected,
+            ErrorKind::Source(FailureClass::CredentialsRejected) => Code::CredentialsRejected,
             ErrorKind::Source(FailureClass::UnknownOutcome) => Code::UnknownOutcome,
             _ => Code::Other,
         };

@@ -8,7 +8,7 @@ use std::ffi::{c_char, c_void};
 use std::ptr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
-use token_manager::{Budget, Builder, Flights, MemoryStore, Portion, RedisOptions, RedisStore, TokenManager};
+use token_manager::{Budget, Builder, Execution, MemoryStore, Portion, RedisOptions, RedisStore, TokenManager};
 
 /// A store that several managers may share.
 pub enum TkmStore {
@@ -261,14 +261,14 @@ pub unsafe extern "C" fn tkm_options_budget(options: *mut TkmOptions, per_minute
 /// # Safety
 /// `options` is a handle of this library that no other thread uses.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tkm_options_flights(options: *mut TkmOptions, flights: i32) -> i32 {
-    let flights = match flights {
-        0 => Flights::OwnThread,
-        1 => Flights::OnCallersThread,
+pub unsafe extern "C" fn tkm_options_execution(options: *mut TkmOptions, execution: i32) -> i32 {
+    let execution = match execution {
+        0 => Execution::Background,
+        1 => Execution::Inline,
         _ => return Code::Config as i32,
     };
     // SAFETY: by the caller's promise.
-    unsafe { set(options, |builder| Ok(builder.flights(flights))) }
+    unsafe { set(options, |builder| Ok(builder.execution(execution))) }
 }
 
 /// # Safety

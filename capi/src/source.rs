@@ -240,9 +240,9 @@ pub unsafe extern "C" fn tkm_reply_unavailable(reply: *mut TkmReply, message: *c
 /// # Safety
 /// `reply` is what the running callback was given; `message` is NULL or a text.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tkm_reply_rejected(reply: *mut TkmReply, message: *const c_char) -> i32 {
+pub unsafe extern "C" fn tkm_reply_credentials_rejected(reply: *mut TkmReply, message: *const c_char) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { failed(reply, FetchError::rejected(cause(message))) }
+    unsafe { failed(reply, FetchError::credentials_rejected(cause(message))) }
 }
 
 /// # Safety

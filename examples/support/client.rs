@@ -53,7 +53,7 @@ pub fn ask(agent: &Agent, url: &str, limit: Duration) -> Result<Issued, FetchErr
         200 => read(&mut answer),
         429 => Err(FetchError::throttled(retry_after(&answer))),
         status @ (400 | 401 | 403) => {
-            Err(FetchError::rejected(format!("issuer refused the client with status {status}")))
+            Err(FetchError::credentials_rejected(format!("issuer refused the client with status {status}")))
         }
         status => Err(FetchError::unavailable(format!("issuer answered with status {status}"))),
     }
@@ -105,7 +105,7 @@ fn no_answer(error: Error) -> FetchError {
             FetchError::unavailable(error)
         }
         Error::Io(cause) if cause.kind() == ErrorKind::ConnectionRefused => FetchError::unavailable(error),
-        Error::BadUri(_) => FetchError::rejected(error),
+        Error::BadUri(_) => FetchError::credentials_rejected(error),
         // From here on the request may have been sent, and a token issued that nobody received.
         _ => FetchError::unknown_outcome(error),
     }

@@ -6,8 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use token_manager::{
-    Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, RedisStore, Store, StoreError,
-    Stored, TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, RedisStore, Store, StoreError, Stored,
+    Subscription, TokenName,
 };
 
 /// Where calls wait.
@@ -78,8 +78,13 @@ impl Store for Gated {
         self.gate.around("commit", || self.store.commit(name, lease, grant))
     }
 
-    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
-        self.gate.around("fail", || self.store.fail(name, lease, failure))
+    fn record_failure(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        failure: &Failure<'_>,
+    ) -> Result<Option<Pause>, StoreError> {
+        self.gate.around("record_failure", || self.store.record_failure(name, lease, failure))
     }
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
@@ -98,12 +103,12 @@ impl Store for Gated {
         self.store.inspect(name, egress)
     }
 
-    fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
-        self.store.listen(name)
+    fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
+        self.store.subscribe(name)
     }
 
-    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
-        self.store.busy(name)
+    fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
+        self.store.has_updater(name)
     }
 
     fn timeout(&self) -> Duration {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use token_manager::{Attempt, Budget, Event, Fetched, Flights, FreshGuard, RedisStore, Token, TokenManager};
+use token_manager::{Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager};
 
 #[path = "client.rs"]
 mod client;
@@ -102,7 +102,7 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
         builder = builder.fetch_limit(limit);
     }
     if settings.get("flights") == Some(&"inline") {
-        builder = builder.flights(Flights::OnCallersThread);
+        builder = builder.execution(Execution::Inline);
     }
     builder.build().expect("a manager")
 }

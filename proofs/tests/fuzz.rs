@@ -66,11 +66,11 @@ fn reply(chance: &mut Chance, depth: u64) -> Vec<u8> {
         "token",
         "granted",
         "busy",
-        "cooling",
+        "paused",
         "limited",
         "written",
         "superseded",
-        "void",
+        "invalid",
         "lost",
         "message",
         "subscribe",
@@ -123,10 +123,10 @@ fn scripted(chance: &mut Chance) -> Vec<u8> {
         "token 7 value 1000 2000 1",
         "granted 7 carry",
         "busy 900",
-        "cooling 900 throttled",
+        "paused 900 throttled",
         "written 1",
         "superseded 8 value 1000 2000 0",
-        "void",
+        "invalid",
         "lost",
         "7 1000 7:o:1 900 7 0 0 0 throttled 1 1 5000",
     ];
@@ -145,7 +145,7 @@ fn scripted(chance: &mut Chance) -> Vec<u8> {
 
 /// Makes an event of a subscription.
 fn message(chance: &mut Chance) -> Vec<u8> {
-    let event = chance.of(&["committed 7", "void -1", "doubted", "failed throttled", "failed \u{fffd}", ""]);
+    let event = chance.of(&["committed 7", "invalidated -1", "doubted", "failed throttled", "failed \u{fffd}", ""]);
     format!("*3\r\n{}{}{}", bulk("message"), bulk("c"), bulk(event)).into_bytes()
 }
 
@@ -192,11 +192,11 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
             0 => timed("claim", || store.claim(&name, &claim)),
             1 => timed("renew", || store.renew(&name, &lease, life)),
             2 => timed("commit", || store.commit(&name, &lease, &grant)),
-            3 => timed("fail", || store.fail(&name, &lease, &failure)),
+            3 => timed("record_failure", || store.record_failure(&name, &lease, &failure)),
             4 => timed("invalidate", || store.invalidate(&name, 7)),
             5 => timed("inspect", || store.inspect(&name, "e")),
-            _ => timed("listen", || {
-                let mut listener = store.listen(&name)?;
+            _ => timed("subscribe", || {
+                let mut listener = store.subscribe(&name)?;
                 (0..5).try_for_each(|_| listener.wait(Duration::from_millis(2)).map(drop))?;
                 listener.check()
             }),

@@ -194,7 +194,7 @@ impl Clocks {
         let (told, longest, since, length) = match claimed {
             Claimed::Token(stored) => (stored.left, LIFE, state.stored_at, LIFE),
             Claimed::Busy { lease_left } => (lease_left, LEASE, state.leased_at, LEASE),
-            Claimed::Cooling(cooling) => (cooling.retry_after, RETRY_AFTER, state.passed, 1),
+            Claimed::Paused(cooling) => (cooling.retry_after, RETRY_AFTER, state.passed, 1),
             Claimed::Limited { retry_after } => (retry_after, 1, state.passed, 1),
             Claimed::Granted { generation, .. } => {
                 if Some(generation) != before {
@@ -246,7 +246,7 @@ impl Clocks {
         let lease = lease(at, state.grants[at].take()?);
         let failure = Failure { class, retry_after: Some(Duration::from_secs(RETRY_AFTER)), egress: "" };
         let Store { ledger, egress } = &mut state.store;
-        ledger.fail(state.now, &lease, &failure, egress, &mut Vec::new());
+        ledger.record_failure(state.now, &lease, &failure, egress, &mut Vec::new());
         if class == FailureClass::Throttled {
             state.left_alone_until = state.passed + RETRY_AFTER;
         }
@@ -262,7 +262,7 @@ fn uncut(store: &mut Store) {
     let far = |span: &mut Span| span.length = Duration::from_secs(100 * BACK);
     store.ledger.token.iter_mut().for_each(|token| token.life = Duration::from_secs(100 * BACK));
     store.ledger.updater.iter_mut().for_each(|updater| far(&mut updater.span));
-    store.ledger.meta.cooling.iter_mut().for_each(|cooling| far(&mut cooling.span));
+    store.ledger.meta.pause.iter_mut().for_each(|cooling| far(&mut cooling.span));
     store.egress.pause.iter_mut().for_each(far);
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use token_manager::internals::rules::{Egress, Ledger};
 use token_manager::{
-    Budget, Change, Claim, Claimed, Committed, Cooling, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore,
+    Budget, Change, Claim, Claimed, Committed, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore, Pause,
     RedisStore, Secret, Store, Stored, TokenName,
 };
 
@@ -66,7 +66,7 @@ impl Asked {
 enum Answer {
     Claimed(Claimed),
     Committed(Committed),
-    Failed(Option<Cooling>),
+    Failed(Option<Pause>),
     Renewed(bool),
     Offered(bool),
     Done,
@@ -142,7 +142,7 @@ impl<T> Twin<T> {
             Answer::Claimed(Claimed::Busy { lease_left: span } | Claimed::Limited { retry_after: span }) => {
                 spans.push(exact(span));
             }
-            Answer::Claimed(Claimed::Cooling(cooling)) | Answer::Failed(Some(cooling)) => {
+            Answer::Claimed(Claimed::Paused(cooling)) | Answer::Failed(Some(cooling)) => {
                 spans.push(jittered(&mut cooling.retry_after));
             }
             _ => {}
@@ -162,10 +162,10 @@ impl<T> Twin<T> {
             *lease = format!("{}:{rest}", self.grants.rank(generation.parse().expect("a generation is a number")));
             spans.push(exact(left));
         }
-        if let Some(cooling) = &mut state.cooling {
+        if let Some(cooling) = &mut state.pause {
             spans.push(jittered(&mut cooling.retry_after));
         }
-        for generation in [&mut state.granted, &mut state.void, &mut state.doubt] {
+        for generation in [&mut state.granted, &mut state.invalidated, &mut state.doubted] {
             *generation = self.grants.rank(*generation);
         }
         (state, spans)
@@ -179,7 +179,7 @@ fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
         Verb::Commit { lease, grant } => Answer::Committed(store.commit(name, lease, grant).unwrap()),
         Verb::Fail { lease, class, retry_after } => {
             let failure = Failure { class: *class, retry_after: *retry_after, egress: "egress" };
-            Answer::Failed(store.fail(name, lease, &failure).unwrap())
+            Answer::Failed(store.record_failure(name, lease, &failure).unwrap())
         }
         Verb::Offer { token } => Answer::Offered(store.offer(name, token).unwrap()),
         Verb::LiftPause => {
@@ -211,7 +211,7 @@ impl Model {
             Verb::Commit { lease, grant } => Answer::Committed(ledger.commit(now, lease, grant, changes)),
             Verb::Fail { lease, class, retry_after } => {
                 let failure = Failure { class: *class, retry_after: *retry_after, egress: "egress" };
-                Answer::Failed(ledger.fail(now, lease, &failure, egress, changes))
+                Answer::Failed(ledger.record_failure(now, lease, &failure, egress, changes))
             }
             Verb::Offer { token } => Answer::Offered(ledger.offer(now, token, changes)),
             Verb::LiftPause => {
@@ -344,12 +344,12 @@ fn kind(answer: &Answer) -> &'static str {
         Answer::Claimed(Claimed::Token(_)) => "token",
         Answer::Claimed(Claimed::Granted { .. }) => "granted",
         Answer::Claimed(Claimed::Busy { .. }) => "busy",
-        Answer::Claimed(Claimed::Cooling(_)) => "cooling",
+        Answer::Claimed(Claimed::Paused(_)) => "paused",
         Answer::Claimed(Claimed::Limited { .. }) => "limited",
         Answer::Committed(Committed::Written { doubted: false }) => "written",
         Answer::Committed(Committed::Written { doubted: true }) => "written in doubt",
         Answer::Committed(Committed::Superseded(_)) => "superseded",
-        Answer::Committed(Committed::Void) => "void",
+        Answer::Committed(Committed::Invalid) => "invalid",
         Answer::Failed(Some(_)) => "failed",
         Answer::Failed(None) => "failed late",
         Answer::Renewed(_) => "renewed",

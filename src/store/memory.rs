@@ -2,8 +2,8 @@
 
 use super::rules::{Egress, Ledger};
 use super::{
-    Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, Store, StoreError,
-    StoreErrorKind, Stored, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
+    Stored, Subscription, TokenName,
 };
 use crate::clock;
 use crate::fork::PerProcess;
@@ -35,7 +35,7 @@ impl Shelf {
     /// Forgets what nobody can ask for any more, each time that twice as much is kept as the last sweep left.
     fn sweep(&mut self, now: u64) {
         let kept = |shelf: &Shelf| shelf.ledgers.len() + shelf.egresses.len() + shelf.listeners.len();
-        if kept(self) < self.sweep_at.max(SMALLEST_SWEEP) {
+        if kept(self) < self.sweep_at.max(MIN_SWEEP) {
             return;
         }
         self.ledgers.retain(|_, ledger| !ledger.forgettable(now));
@@ -52,7 +52,7 @@ impl Shelf {
 }
 
 /// Below so many entries nothing is swept.
-const SMALLEST_SWEEP: usize = 64;
+const MIN_SWEEP: usize = 64;
 
 impl MemoryStore {
     /// Makes an empty store.
@@ -107,9 +107,14 @@ impl Store for MemoryStore {
         Ok(self.step(name, None, |ledger, _, now, changes| ledger.commit(now, lease, grant, changes)))
     }
 
-    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
+    fn record_failure(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        failure: &Failure<'_>,
+    ) -> Result<Option<Pause>, StoreError> {
         Ok(self.step(name, Some(failure.egress), |ledger, egress, now, changes| {
-            ledger.fail(now, lease, failure, egress, changes)
+            ledger.record_failure(now, lease, failure, egress, changes)
         }))
     }
 
@@ -131,15 +136,15 @@ impl Store for MemoryStore {
         Ok(self.step(name, Some(egress), |ledger, egress, now, _| ledger.inspect(now, egress)))
     }
 
-    fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
+    fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
         let ((sender, receiver), alive) = (unbounded(), Arc::new(()));
         let listener = (sender, Arc::downgrade(&alive));
         self.0.get(Default::default).lock().listeners.entry(name.clone()).or_default().push(listener);
-        Ok(Box::new(MemoryListener { receiver, _alive: alive }))
+        Ok(Box::new(MemorySubscription { receiver, _alive: alive }))
     }
 
-    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
-        Ok(self.step(name, None, |ledger, _, now, _| ledger.busy(now)))
+    fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
+        Ok(self.step(name, None, |ledger, _, now, _| ledger.has_updater(now)))
     }
 
     fn timeout(&self) -> Duration {
@@ -147,12 +152,12 @@ impl Store for MemoryStore {
     }
 }
 
-struct MemoryListener {
+struct MemorySubscription {
     receiver: Receiver<Change>,
     _alive: Arc<()>,
 }
 
-impl Listener for MemoryListener {
+impl Subscription for MemorySubscription {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
         match self.receiver.recv_timeout(at_most) {
             Ok(change) => Ok(Some(change)),

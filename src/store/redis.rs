@@ -1,14 +1,14 @@
 //! The store of a fleet: each verb is one Lua script, atomic in Redis. This file and its folder alone name `redis`.
 
 use super::{
-    Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, Store, StoreError, StoreErrorKind,
-    Stored, TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind, Stored,
+    Subscription, TokenName,
 };
 use crate::fork::PerProcess;
-use crate::policy::{FIRST_COOL_DOWN, LONGEST_PAUSE};
+use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
 use ::redis::Value;
 use connection::{Connector, Script, failure};
-use listener::RedisListener;
+use listener::RedisSubscription;
 use pool::Pool;
 use reply::Reply;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ struct Scripts {
     claim: Script,
     renew: Script,
     commit: Script,
-    fail: Script,
+    record_failure: Script,
     invalidate: Script,
     offer: Script,
     lift_pause: Script,
@@ -65,7 +65,7 @@ impl Scripts {
             claim: script!("lua/claim.lua"),
             renew: script!("lua/renew.lua"),
             commit: script!("lua/commit.lua"),
-            fail: script!("lua/fail.lua"),
+            record_failure: script!("lua/record_failure.lua"),
             invalidate: script!("lua/invalidate.lua"),
             offer: script!("lua/offer.lua"),
             lift_pause: script!("lua/lift_pause.lua"),
@@ -170,11 +170,16 @@ impl Store for RedisStore {
         self.run_first(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
     }
 
-    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Result<Option<Cooling>, StoreError> {
+    fn record_failure(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        failure: &Failure<'_>,
+    ) -> Result<Option<Pause>, StoreError> {
         let [token, updater, meta] = ["token", "updater", "meta"].map(|part| key(name, part));
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
-        let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_COOL_DOWN, LONGEST_PAUSE)));
+        let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
         let channel = self.channel(name);
         let args = [
             channel.as_bytes(),
@@ -184,7 +189,7 @@ impl Store for RedisStore {
             failure.class.as_str().as_bytes(),
             pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run_first(&self.0.scripts.fail, &[&token, &updater, &meta, &told], &args)?.cooling()
+        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told], &args)?.cooling()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
@@ -215,13 +220,13 @@ impl Store for RedisStore {
         self.run(&self.0.scripts.inspect, &keys, &[])?.inspection()
     }
 
-    fn listen(&self, name: &TokenName) -> Result<Box<dyn Listener>, StoreError> {
+    fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
         let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
         let line = self.0.connector.open(connect_timeout).map_err(failure)?;
-        Ok(Box::new(RedisListener::subscribe(line, &self.channel(name), io_timeout).map_err(failure)?))
+        Ok(Box::new(RedisSubscription::subscribe(line, &self.channel(name), io_timeout).map_err(failure)?))
     }
 
-    fn busy(&self, name: &TokenName) -> Result<bool, StoreError> {
+    fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         let updater = key(name, "updater");
         self.0.pool().with(false, |link| link.exists(&updater))?.map_err(failure)
     }

@@ -1,9 +1,9 @@
 //! The protocol's rules, one method a verb, as the Lua scripts have them. Pure: the time comes in as an argument, in
 //! microseconds; every effect is in the ledger, in the egress and in the list of changes to announce.
 
-use super::{Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Stored};
+use super::{Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored};
 use crate::error::FailureClass;
-use crate::policy::{FIRST_COOL_DOWN, LONGEST_COOL_DOWN, LONGEST_PAUSE, ON_THE_WAY, SHORTEST_LIFE};
+use crate::policy::{COMMIT_TRANSIT, FIRST_PAUSE, MAX_BACKOFF, MAX_PAUSE, MIN_LIFE};
 use crate::token::Secret;
 use std::time::Duration;
 
@@ -33,15 +33,15 @@ pub struct Updater {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Meta {
     pub granted: u64,
-    pub void: u64,
-    pub doubt: u64,
-    pub cooling: Option<CoolDown>,
+    pub invalidated: u64,
+    pub doubted: u64,
+    pub pause: Option<FleetPause>,
     pub fails: u64,
 }
 
 /// The pause of the fleet, and the generation whose fetch failed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CoolDown {
+pub struct FleetPause {
     pub span: Span,
     pub class: FailureClass,
     pub generation: u64,
@@ -90,8 +90,8 @@ impl Ledger {
         if let Some(updater) = self.updater.take() {
             self.updater = updater.span.at(now).map(|span| Updater { span, ..updater });
         }
-        if let Some(cooling) = self.meta.cooling.take() {
-            self.meta.cooling = cooling.span.at(now).map(|span| CoolDown { span, ..cooling });
+        if let Some(pause) = self.meta.pause.take() {
+            self.meta.pause = pause.span.at(now).map(|span| FleetPause { span, ..pause });
         }
         self.carry.take_if(|(_, expires_at)| expires_at.is_some_and(|at| at <= now));
     }
@@ -111,7 +111,7 @@ impl Ledger {
             return Claimed::Busy { lease_left: span.left(now) };
         }
         if let Some(cooling) = self.cooling(now, egress) {
-            return Claimed::Cooling(cooling);
+            return Claimed::Paused(cooling);
         }
         let (emission, burst) = claim.emission_and_burst();
         if burst == 0 {
@@ -126,8 +126,8 @@ impl Ledger {
         egress.spent = Some(Span { ends_at: arrival, length: micros(ahead) });
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
-        let Meta { granted, void, doubt, .. } = self.meta;
-        let generation = now.max(granted.max(void).max(doubt).max(stored).max(claim.newer_than) + 1);
+        let Meta { granted, invalidated, doubted, .. } = self.meta;
+        let generation = now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than) + 1);
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
         self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });
@@ -152,7 +152,7 @@ impl Ledger {
         let generation = lease.generation;
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
         if stored == generation && self.token.as_ref().is_some_and(|token| token.value == grant.value) {
-            return Committed::Written { doubted: generation <= self.meta.doubt }; // the first reply was lost
+            return Committed::Written { doubted: generation <= self.meta.doubted }; // the first reply was lost
         }
         let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
         // Nobody can have asked the issuer after the last grant, even if its lease is over.
@@ -160,38 +160,38 @@ impl Ledger {
         if !last || stored == generation {
             self.doubt_all(now, generation, changes);
         }
-        if self.meta.cooling.as_ref().is_none_or(|cooling| cooling.generation <= generation) {
-            self.meta.cooling = None;
+        if self.meta.pause.as_ref().is_none_or(|cooling| cooling.generation <= generation) {
+            self.meta.pause = None;
             self.meta.fails = 0;
         }
         if stored >= generation {
-            return self.served(now).map_or(Committed::Void, Committed::Superseded);
+            return self.served(now).map_or(Committed::Invalid, Committed::Superseded);
         }
-        if generation <= self.meta.void {
-            return Committed::Void;
+        if generation <= self.meta.invalidated {
+            return Committed::Invalid;
         }
         let late = grant.age.map_or(Duration::ZERO, |age| micros(now.saturating_sub(generation)).saturating_sub(age));
-        let left = if late > ON_THE_WAY { grant.left.saturating_sub(late) } else { grant.left.max(SHORTEST_LIFE) };
+        let left = if late > COMMIT_TRANSIT { grant.left.saturating_sub(late) } else { grant.left.max(MIN_LIFE) };
         if let Some(carry) = &grant.carry {
             let expires_at = grant.carry_lifetime.map(|lifetime| now + lifetime.as_micros() as u64);
             self.carry = Some((carry.clone(), expires_at));
         }
-        if left < SHORTEST_LIFE {
-            return Committed::Void;
+        if left < MIN_LIFE {
+            return Committed::Invalid;
         }
         self.put(now, generation, &grant.value, left, grant.life, changes);
-        Committed::Written { doubted: generation <= self.meta.doubt }
+        Committed::Written { doubted: generation <= self.meta.doubted }
     }
 
-    /// `fail.lua`.
-    pub fn fail(
+    /// `record_failure.lua`.
+    pub fn record_failure(
         &mut self,
         now: u64,
         lease: &Lease,
         failure: &Failure<'_>,
         egress: &mut Egress,
         changes: &mut Vec<Change>,
-    ) -> Option<Cooling> {
+    ) -> Option<Pause> {
         self.settle(now);
         egress.settle(now);
         let Failure { class, retry_after, .. } = *failure;
@@ -201,7 +201,7 @@ impl Ledger {
         let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
         let fails = self.meta.fails + 1;
         let length = match retry_after {
-            Some(pause) => pause.clamp(FIRST_COOL_DOWN, LONGEST_PAUSE),
+            Some(pause) => pause.clamp(FIRST_PAUSE, MAX_PAUSE),
             None => cool_down(class, fails, now),
         };
         if leads {
@@ -214,11 +214,11 @@ impl Ledger {
                 egress.pause = egress.pause.into_iter().chain([span]).max_by_key(|pause| pause.ends_at);
             }
             // The others may have better credentials, as long as they have a token to go on with.
-            FailureClass::Rejected if leads && self.served(now).is_some() => {
-                return Some(Cooling { retry_after: length, class });
+            FailureClass::CredentialsRejected if leads && self.served(now).is_some() => {
+                return Some(Pause { retry_after: length, class });
             }
             _ if leads => {
-                self.meta.cooling = Some(CoolDown { span, class, generation: lease.generation });
+                self.meta.pause = Some(FleetPause { span, class, generation: lease.generation });
             }
             _ => {}
         }
@@ -231,10 +231,10 @@ impl Ledger {
     /// `invalidate.lua`.
     pub fn invalidate(&mut self, now: u64, generation: u64, changes: &mut Vec<Change>) {
         self.settle(now);
-        if generation > self.meta.void {
-            self.meta.void = generation;
+        if generation > self.meta.invalidated {
+            self.meta.invalidated = generation;
             self.token.take_if(|token| token.generation == generation);
-            changes.push(Change::Void(generation));
+            changes.push(Change::Invalidated(generation));
         }
     }
 
@@ -249,7 +249,7 @@ impl Ledger {
         }
         if self.updater.is_some()
             || *generation < self.meta.granted
-            || *generation <= self.meta.void.max(self.meta.doubt)
+            || *generation <= self.meta.invalidated.max(self.meta.doubted)
         {
             return false;
         }
@@ -260,13 +260,13 @@ impl Ledger {
 
     /// `lift_pause.lua`.
     pub fn lift_pause(&mut self, egress: &mut Egress) {
-        self.meta.cooling = None;
+        self.meta.pause = None;
         self.meta.fails = 0;
         egress.pause = None;
     }
 
     /// Whether the updater key is there.
-    pub fn busy(&mut self, now: u64) -> bool {
+    pub fn has_updater(&mut self, now: u64) -> bool {
         self.settle(now);
         self.updater.is_some()
     }
@@ -279,9 +279,9 @@ impl Ledger {
             token: self.token.as_ref().map(|token| (token.generation, micros(token.expires_at - now))),
             updater: self.updater.as_ref().map(|updater| (updater.lease.to_string(), updater.span.left(now))),
             granted: self.meta.granted,
-            void: self.meta.void,
-            doubt: self.meta.doubt,
-            cooling: self.cooling(now, egress),
+            invalidated: self.meta.invalidated,
+            doubted: self.meta.doubted,
+            pause: self.cooling(now, egress),
             fails: self.meta.fails,
             carries: self.carry.is_some(),
             budget_spent: egress.spent.map_or(Duration::ZERO, |spent| spent.left(now)),
@@ -291,18 +291,18 @@ impl Ledger {
     /// Whether nothing is left that anybody could ask for. What it still knows of generations, a late commit brings doubt for.
     pub fn forgettable(&mut self, now: u64) -> bool {
         self.settle(now);
-        self.token.is_none() && self.updater.is_none() && self.meta.cooling.is_none() && self.carry.is_none()
+        self.token.is_none() && self.updater.is_none() && self.meta.pause.is_none() && self.carry.is_none()
     }
 
-    /// Returns the stored token unless it is void.
+    /// Returns the stored token unless it is invalid.
     fn served(&self, now: u64) -> Option<Stored> {
-        let token = self.token.as_ref().filter(|token| token.generation > self.meta.void)?;
+        let token = self.token.as_ref().filter(|token| token.generation > self.meta.invalidated)?;
         Some(Stored {
             generation: token.generation,
             value: token.value.clone(),
             left: micros(token.expires_at - now),
             life: token.life,
-            doubted: token.generation <= self.meta.doubt,
+            doubted: token.generation <= self.meta.doubted,
         })
     }
 
@@ -315,25 +315,25 @@ impl Ledger {
         life: Duration,
         changes: &mut Vec<Change>,
     ) {
-        let expires_at = now + left.max(SHORTEST_LIFE).as_micros() as u64;
+        let expires_at = now + left.max(MIN_LIFE).as_micros() as u64;
         self.token = Some(StoredToken { generation, value: value.clone(), life, expires_at });
         changes.push(Change::Committed(generation));
     }
 
     /// Returns the pause that ends last.
-    fn cooling(&self, now: u64, egress: &Egress) -> Option<Cooling> {
-        let fleets = self.meta.cooling.as_ref().map(|cooling| (cooling.span, cooling.class));
+    fn cooling(&self, now: u64, egress: &Egress) -> Option<Pause> {
+        let fleets = self.meta.pause.as_ref().map(|cooling| (cooling.span, cooling.class));
         let own = egress.pause.map(|pause| (pause, FailureClass::Throttled));
         let (span, class) = fleets.into_iter().chain(own).max_by_key(|(span, _)| span.ends_at)?;
-        Some(Cooling { retry_after: span.left(now), class })
+        Some(Pause { retry_after: span.left(now), class })
     }
 
     /// Nobody knows in which order the issuer granted what has been granted so far, be it known here or lost. A generation is a
     /// time, so none of them is above the present.
     fn doubt_all(&mut self, now: u64, generation: u64, changes: &mut Vec<Change>) {
         self.meta.granted = self.meta.granted.max(generation);
-        self.meta.doubt = self.meta.doubt.max(self.meta.granted).max(now);
-        changes.push(Change::Doubted(self.meta.doubt));
+        self.meta.doubted = self.meta.doubted.max(self.meta.granted).max(now);
+        changes.push(Change::Doubted(self.meta.doubted));
     }
 }
 
@@ -352,8 +352,8 @@ impl Egress {
 
 /// The pause after the `fails`-th failure in a row: doubling, with up to a quarter more taken from the clock's digits.
 fn cool_down(class: FailureClass, fails: u64, now: u64) -> Duration {
-    let first = if class == FailureClass::Rejected { LONGEST_COOL_DOWN } else { FIRST_COOL_DOWN };
-    let pause = (first * 2u32.pow((fails.saturating_sub(1)).min(6) as u32)).min(LONGEST_COOL_DOWN).as_millis() as u64;
+    let first = if class == FailureClass::CredentialsRejected { MAX_BACKOFF } else { FIRST_PAUSE };
+    let pause = (first * 2u32.pow((fails.saturating_sub(1)).min(6) as u32)).min(MAX_BACKOFF).as_millis() as u64;
     Duration::from_millis(pause + pause * (now % 1000) / 4000)
 }
 

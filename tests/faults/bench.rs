@@ -67,7 +67,7 @@ impl Bench {
     pub fn pauses(&self) -> bool {
         let now: u64 = self.redis.command(&["TIME"]).lines().next().expect("seconds").parse().expect("a number");
         let of_egress = self.redis.command(&["EXISTS", "tm:{faults}:pause:default"]) == "1";
-        of_egress || now * 1_000_000 <= self.meta("cool_until") + 100_000
+        of_egress || now * 1_000_000 <= self.meta("pause_until") + 100_000
     }
 
     pub fn exists(&self, part: &str) -> bool {
@@ -83,7 +83,7 @@ impl Bench {
     /// Casts doubt on every token granted so far, as a late commit does: processes that ask now serve theirs and refresh.
     pub fn cast_doubt(&self) {
         let granted = self.meta("gen").to_string();
-        self.redis.command(&["HSET", &self.key("meta"), "doubt", &granted]);
+        self.redis.command(&["HSET", &self.key("meta"), "doubted", &granted]);
     }
 }
 

@@ -70,7 +70,7 @@ fn flushall_while_a_flight_is_in_the_air() {
     bench.issuer.release();
     let newest = all_served(&first.got("first"), 20).max(all_served(&second.got("second"), 20));
     // Nobody knows which of the two the issuer granted last, so one more fetch settles it.
-    wait_until("the loss is noticed", || bench.meta("doubt") >= newest);
+    wait_until("the loss is noticed", || bench.meta("doubted") >= newest);
     // Whoever learnt of the doubt refreshes; the other one is served from the store.
     let settled = loop {
         let asked = [served(&mut first, 20), served(&mut second, 20)];
@@ -78,7 +78,7 @@ fn flushall_while_a_flight_is_in_the_air() {
             break newer;
         }
     };
-    assert!(settled > bench.meta("doubt"));
+    assert!(settled > bench.meta("doubted"));
     bench.assert_fetches(3);
 }
 
@@ -263,7 +263,7 @@ fn a_commit_carried_out_late_by_a_redis_that_was_stopped_brings_no_expired_token
         std::thread::sleep(stopped_for.saturating_sub(stopped.elapsed()));
         bench.redis.resume();
         wait_until("the commit is carried out", || {
-            bench.meta("doubt") > 0 || bench.exists("token") || !bench.exists("updater")
+            bench.meta("doubted") > 0 || bench.exists("token") || !bench.exists("updater")
         });
         std::thread::sleep(Duration::from_secs(4).saturating_sub(stopped.elapsed()));
         let words = ask(&mut other, 1, PATIENT);

@@ -168,7 +168,7 @@ fn nonsense_under_each_key() {
         ("token", &["HSET", "gen", "99999999999999999", "value", "x"]),
         ("token", &["HSET", "gen", "x"]),
         ("meta", &["HSET", "gen", "x"]),
-        ("meta", &["HSET", "cool_until", "x"]),
+        ("meta", &["HSET", "pause_until", "x"]),
     ];
     for (part, command) in nonsense {
         let key = bench.key(part);

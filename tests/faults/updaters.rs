@@ -114,7 +114,7 @@ fn issuer_slower_than_the_lease() {
     let generations = workers.each_mut().map(|worker| all_served(&worker.got("slow"), 50));
     assert_eq!(generations[0], generations[1]);
     bench.assert_fetches(1);
-    assert_eq!((bench.issuer.stats().max_in_flight, bench.meta("doubt")), (1, 0));
+    assert_eq!((bench.issuer.stats().max_in_flight, bench.meta("doubted")), (1, 0));
 }
 
 /// Pauses an updater at this point until another process has taken over, then lets it go on; returns both, with the
@@ -132,9 +132,9 @@ fn paused_past_its_lease(bench: &Bench, point: &str) -> (Worker, Worker, u64) {
 /// Asserts that a late commit left the newer token in place, in doubt, and that one more fetch repaired it.
 fn repaired_with_one_more_fetch(bench: &Bench, updater: &mut Worker, other: &mut Worker, newer: u64) {
     assert_eq!(all_served(&updater.got("first"), 1), newer, "the newer generation stays");
-    assert!(bench.meta("doubt") >= newer);
+    assert!(bench.meta("doubted") >= newer);
     let repaired = until_newer(updater, newer);
-    assert!(repaired > bench.meta("doubt"));
+    assert!(repaired > bench.meta("doubted"));
     // The other process finds out when it asks again, and needs no fetch for it.
     other.order("invalidate old");
     other.word("rejected tag=old");
@@ -148,7 +148,7 @@ fn updater_paused_before_its_claim() {
     let (mut updater, _other, generation) = paused_past_its_lease(&bench, "before-claim");
     assert_eq!(all_served(&updater.got("first"), 1), generation);
     bench.assert_fetches(1);
-    assert_eq!(bench.meta("doubt"), 0);
+    assert_eq!(bench.meta("doubted"), 0);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn updater_paused_after_its_commit() {
     let (mut updater, _other, generation) = paused_past_its_lease(&bench, "after-commit");
     assert_eq!(all_served(&updater.got("first"), 1), generation);
     bench.assert_fetches(1);
-    assert_eq!(bench.meta("doubt"), 0);
+    assert_eq!(bench.meta("doubted"), 0);
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn updater_paused_past_its_lease_wakes_before_the_other_one_commits() {
     let older = all_served(&paused.got("first"), 1);
     other.order("go");
     let newer = all_served(&other.got("first"), 1);
-    assert!(newer > older && bench.meta("doubt") >= newer);
+    assert!(newer > older && bench.meta("doubted") >= newer);
     until_newer(&mut other, newer);
     bench.assert_fetches(3);
 }

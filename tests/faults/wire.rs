@@ -84,7 +84,7 @@ fn lost_reply_of_claim() {
     let mut worker = bench.worker_at(&proxy.url(), "");
     proxy.cut_at("granted", 1);
     served(&mut worker, 100);
-    assert_eq!((proxy.cuts(), bench.meta("doubt")), (1, 0));
+    assert_eq!((proxy.cuts(), bench.meta("doubted")), (1, 0));
     bench.assert_fetches(1);
 }
 
@@ -109,7 +109,7 @@ fn lost_reply_of_commit() {
         let mut worker = bench.worker_at(&proxy.url(), "");
         proxy.cut_at("written", times);
         let generation = served(&mut worker, 100);
-        assert_eq!((proxy.cuts(), bench.meta("doubt")), (u64::from(times), 0));
+        assert_eq!((proxy.cuts(), bench.meta("doubted")), (u64::from(times), 0));
         assert_eq!(served(&mut bench.worker(), 100), generation);
         bench.assert_fetches(1);
     }

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use token_manager::{
-    Change, Claim, Claimed, Committed, Cooling, Failure, Grant, Inspection, Lease, Listener, MemoryStore, Store,
-    StoreError, StoreErrorKind, Stored, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, MemoryStore, Pause, Store, StoreError,
+    StoreErrorKind, Stored, Subscription, TokenName,
 };
 
 type Answer<T> = Result<T, StoreError>;
@@ -71,8 +71,8 @@ impl Store for Bent {
         self.bend("commit")?.commit(name, lease, grant)
     }
 
-    fn fail(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Cooling>> {
-        self.bend("fail")?.fail(name, lease, failure)
+    fn record_failure(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Pause>> {
+        self.bend("record_failure")?.record_failure(name, lease, failure)
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Answer<()> {
@@ -91,15 +91,15 @@ impl Store for Bent {
         self.bend("inspect")?.inspect(name, egress)
     }
 
-    fn listen(&self, name: &TokenName) -> Answer<Box<dyn Listener>> {
-        let listener = self.bend("listen")?.listen(name)?;
+    fn subscribe(&self, name: &TokenName) -> Answer<Box<dyn Subscription>> {
+        let listener = self.bend("subscribe")?.subscribe(name)?;
         let (forger, forged) = channel();
         self.0.forgers.lock().unwrap().push(forger);
         Ok(Box::new(BentListener { bent: self.clone(), listener, forged }))
     }
 
-    fn busy(&self, name: &TokenName) -> Answer<bool> {
-        self.bend("busy")?.busy(name)
+    fn has_updater(&self, name: &TokenName) -> Answer<bool> {
+        self.bend("has_updater")?.has_updater(name)
     }
 
     fn timeout(&self) -> Duration {
@@ -109,11 +109,11 @@ impl Store for Bent {
 
 struct BentListener {
     bent: Bent,
-    listener: Box<dyn Listener>,
+    listener: Box<dyn Subscription>,
     forged: Receiver<Change>,
 }
 
-impl Listener for BentListener {
+impl Subscription for BentListener {
     fn wait(&mut self, at_most: Duration) -> Answer<Option<Change>> {
         self.bent.bend("wait")?;
         let until = Instant::now() + at_most;

@@ -34,7 +34,7 @@ fn the_header_has_the_numbers_of_the_code() {
         let words: Vec<_> = line.split_whitespace().collect();
         if let ["#define", name, number, ..] = words[..]
             && let (Some(name), Ok(number)) = (name.strip_prefix("TKM_"), number.parse::<i32>())
-            && !name.starts_with("FLIGHTS_")
+            && !name.starts_with("EXECUTION_")
         {
             header.insert(name.replace('_', "").to_lowercase(), number);
         }

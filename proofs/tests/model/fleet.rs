@@ -158,7 +158,7 @@ impl Model for Fleet {
         if let Some(token) = &ledger.token {
             actions.push(if token.generation > state.due { Action::TokenDue } else { Action::TokenEnds });
         }
-        if ledger.meta.cooling.is_some() {
+        if ledger.meta.pause.is_some() {
             actions.push(Action::CoolingEnds);
         }
         if state.late.is_some() {

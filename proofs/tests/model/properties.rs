@@ -7,7 +7,7 @@ use stateright::Property;
 pub const SOUND: &str = "when all is quiet the stored token is valid, or doubted, or due";
 pub const GROWS: &str = "no generation is granted twice, and each is higher than the last";
 pub const NEVER_OLDER: &str = "a stored token is never replaced by one of a lower generation";
-pub const NO_VOID: &str = "no void token is served by the store";
+pub const NO_VOID: &str = "no invalidated token is served by the store";
 pub const NO_RETURN: &str = "no process goes back to an older token";
 pub const BUDGET: &str = "fetches stay within the budget and what lost data gave back";
 pub const ONE_UPDATER: &str = "at most one process holds the updater key";
@@ -57,11 +57,11 @@ pub fn of(fleet: &Fleet) -> Vec<Property<Fleet>> {
             let stored = state.stored().map_or(0, |(generation, _)| generation);
             state.processes.iter().any(|process| {
                 matches!(process.phase, Phase::Issued { generation, .. } if generation < stored)
-                    && state.redis.ledger.meta.doubt == 0
+                    && state.redis.ledger.meta.doubted == 0
             })
         }));
         properties.push(Property::sometimes(REPAIRED, |_: &Fleet, state: &State| {
-            let doubt = state.redis.ledger.meta.doubt;
+            let doubt = state.redis.ledger.meta.doubted;
             doubt > 0 && state.stored().is_some_and(|(generation, _)| generation > doubt)
         }));
     }

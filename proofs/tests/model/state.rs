@@ -65,7 +65,7 @@ pub struct Process {
     pub held: Held,
     /// The highest generation it has had, and the highest it has rejected.
     pub seen: u64,
-    pub void: u64,
+    pub invalidated: u64,
     /// Whether it keeps fresh and knows of every change: the store held its very token when it last changed, if the store
     /// holds one at all.
     pub follows: bool,
@@ -122,7 +122,7 @@ pub struct State {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ghost {
     pub granted: u64,
-    pub void: u64,
+    pub invalidated: u64,
     pub fetches: u8,
     /// How many lives have begun: one, and one for each time that a token became due.
     pub lives: u8,
@@ -167,7 +167,7 @@ impl State {
     pub fn sound(&self, fleet: &Fleet) -> bool {
         self.stored().is_none_or(|(generation, issue)| {
             let meta = &self.redis.ledger.meta;
-            self.is_valid(fleet, issue) || generation <= meta.doubt.max(meta.void).max(self.due)
+            self.is_valid(fleet, issue) || generation <= meta.doubted.max(meta.invalidated).max(self.due)
         })
     }
 
@@ -187,7 +187,7 @@ impl State {
         for process in &mut self.processes {
             let held = process.held.generation;
             let news = stored.is_some_and(|(generation, _)| generation != held);
-            process.follows &= !news && held > meta.doubt.max(meta.void);
+            process.follows &= !news && held > meta.doubted.max(meta.invalidated);
         }
         for ledger in
             [Some(&mut self.redis), self.replica.as_mut()].into_iter().flatten().map(|redis| &mut redis.ledger)
@@ -198,7 +198,7 @@ impl State {
             if let Some(updater) = &mut ledger.updater {
                 updater.span = LONG;
             }
-            if let Some(cooling) = &mut ledger.meta.cooling {
+            if let Some(cooling) = &mut ledger.meta.pause {
                 (cooling.span, cooling.class) = (LONG, FailureClass::Unavailable);
             }
             ledger.meta.fails = 0;

@@ -103,7 +103,7 @@ impl Fleet {
             }
             Action::TokenEnds => drop(state.redis.ledger.token.take()?),
             Action::CoolingEnds => {
-                state.redis.ledger.meta.cooling.take()?;
+                state.redis.ledger.meta.pause.take()?;
             }
             Action::Crash(at) => {
                 state.left.crashes -= 1;
@@ -116,7 +116,7 @@ impl Fleet {
                 state.left.losses -= 1;
                 state.ghost.lost_charges += state.redis.charged;
                 state.redis = Redis::default();
-                state.ghost.void = 0;
+                state.ghost.invalidated = 0;
             }
             Action::ReplicaStops => state.replica = Some(state.redis.clone()),
             Action::Failover => {
@@ -125,7 +125,7 @@ impl Fleet {
                 state.left.failovers -= 1;
                 state.ghost.lost_charges += state.redis.charged.saturating_sub(replica.charged);
                 state.redis = replica;
-                state.ghost.void = state.redis.ledger.meta.void;
+                state.ghost.invalidated = state.redis.ledger.meta.invalidated;
             }
             Action::Close => state.left.requests = 0,
         }
@@ -142,11 +142,11 @@ impl Fleet {
             Why::Due => usable = Some(generation),
             Why::OutOfTime => process.held = Held::default(),
             Why::Rejected { .. } => {
-                process.void = process.void.max(generation);
+                process.invalidated = process.invalidated.max(generation);
                 process.held = Held::default();
             }
         }
-        let newer_than = decide::newer_than(usable, process.seen, process.void);
+        let newer_than = decide::newer_than(usable, process.seen, process.invalidated);
         process.phase = Phase::Asking { newer_than, again: false };
         match why {
             Why::Rejected { told: true } => invalidate(state, generation),
@@ -164,7 +164,7 @@ impl Fleet {
         let claimed = self.ask(state, at, newer_than);
         match (reply, claimed) {
             (Reply::IsLost, _) if !again => state.processes[at].phase = Phase::Asking { newer_than, again: true },
-            (Reply::IsLost, _) | (_, Claimed::Cooling(_) | Claimed::Limited { .. }) => end(state, at),
+            (Reply::IsLost, _) | (_, Claimed::Paused(_) | Claimed::Limited { .. }) => end(state, at),
             (_, Claimed::Token(stored)) => {
                 let held = Held {
                     generation: stored.generation,
@@ -185,14 +185,14 @@ impl Fleet {
     fn hear(&self, state: &mut State, at: usize) {
         let process = &mut state.processes[at];
         let held = process.held.generation;
-        let newer_than = decide::newer_than((held > 0).then_some(held), process.seen, process.void);
+        let newer_than = decide::newer_than((held > 0).then_some(held), process.seen, process.invalidated);
         if self.rules == Rules::TrustedEvents {
             process.phase = Phase::Asking { newer_than, again: false };
             return;
         }
-        let (void, doubt) = (state.redis.ledger.meta.void, state.redis.ledger.meta.doubt);
-        process.void = process.void.max(void);
-        if held <= void {
+        let (invalidated, doubt) = (state.redis.ledger.meta.invalidated, state.redis.ledger.meta.doubted);
+        process.invalidated = process.invalidated.max(invalidated);
+        if held <= invalidated {
             process.held = Held::default();
         }
         process.held.doubted |= held > 0 && held <= doubt;
@@ -259,14 +259,14 @@ fn take(state: &mut State, at: usize, committed: Committed, own: Held) {
             let issue = issue(stored.value.reveal());
             adopt(state, at, Held { generation: stored.generation, issue, doubted: stored.doubted });
         }
-        Committed::Void => {}
+        Committed::Invalid => {}
     }
 }
 
-/// As the library's slot does: never one that is void, nor one older than this process has had.
+/// As the library's slot does: never one that is invalid, nor one older than this process has had.
 fn adopt(state: &mut State, at: usize, held: Held) {
     let process = &mut state.processes[at];
-    if held.generation > process.void && held.generation >= process.seen {
+    if held.generation > process.invalidated && held.generation >= process.seen {
         if held.generation < process.held.generation {
             state.ghost.flaw = Some(Flaw::ProcessWentBack);
         }

@@ -37,9 +37,9 @@ impl Rules {
             _ => return ledger.commit(now, lease, grant, &mut Vec::new()),
         };
         ledger.updater.take_if(|_| leads);
-        ledger.meta.cooling = None;
-        if !writes || lease.generation <= ledger.meta.void {
-            return Committed::Void;
+        ledger.meta.pause = None;
+        if !writes || lease.generation <= ledger.meta.invalidated {
+            return Committed::Invalid;
         }
         ledger.token = Some(StoredToken {
             generation: lease.generation,

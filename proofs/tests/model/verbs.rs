@@ -33,7 +33,7 @@ impl Fleet {
                 }
                 state.ghost.granted = *generation;
             }
-            Claimed::Token(stored) if stored.generation <= state.ghost.void => {
+            Claimed::Token(stored) if stored.generation <= state.ghost.invalidated => {
                 state.ghost.flaw = Some(Flaw::VoidServed);
             }
             _ => {}
@@ -58,7 +58,7 @@ impl Fleet {
         let lease = lease(&state.redis.ledger, at, generation);
         let failure = Failure { class, retry_after: Some(LONG), egress: "" };
         let Redis { ledger, egress, .. } = &mut state.redis;
-        ledger.fail(state.now, &lease, &failure, egress, &mut Vec::new());
+        ledger.record_failure(state.now, &lease, &failure, egress, &mut Vec::new());
     }
 
     /// What a process asks that has heard an event, true or forged, or that keeps fresh: without the right to fetch.
@@ -84,7 +84,7 @@ impl Fleet {
 
 pub fn invalidate(state: &mut State, generation: u64) {
     state.redis.ledger.invalidate(state.now, generation, &mut Vec::new());
-    state.ghost.void = state.ghost.void.max(generation);
+    state.ghost.invalidated = state.ghost.invalidated.max(generation);
 }
 
 /// Returns the lease of a generation; a flight that has ended bears the attempt under which Redis knows it.

@@ -1,10 +1,10 @@
 -- Asks for a token newer than one that the process knows, or for the right to fetch it.
 -- KEYS: token updater meta carry budget pause
 -- ARGV: owner attempt newer_than lease_ms emission_us burst, which is 0 for a claim without the right to fetch
--- Replies: token gen value left_ms life_ms doubted | granted gen [carry] | busy left_ms | cooling left_ms class | limited left_ms
+-- Replies: token gen value left_ms life_ms doubted | granted gen [carry] | busy left_ms | paused left_ms class | limited left_ms
 local newer_than, emission, burst = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_us', 'cool_class')
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted', 'pause_until', 'pause_us', 'pause_class')
 local stored = tonumber(token[1] or 0)
 local usable = stored > 0 and left(KEYS[1], tonumber(token[3]))
 if stored > newer_than and stored > tonumber(meta[2] or 0) then
@@ -23,7 +23,7 @@ end
 
 local cooling, class = cut(meta[4], meta[5]), meta[6]
 if cooling > 0 then
-  redis.call('HSET', KEYS[3], 'cool_until', int(now + cooling))
+  redis.call('HSET', KEYS[3], 'pause_until', int(now + cooling))
 end
 local pause = redis.call('GET', KEYS[6])
 pause = pause and left(KEYS[6], tonumber(pause)) * 1000 or 0
@@ -31,7 +31,7 @@ if pause > cooling then
   cooling, class = pause, 'throttled'
 end
 if cooling > 0 then
-  return {'cooling', math.ceil(cooling / 1000), class}
+  return {'paused', math.ceil(cooling / 1000), class}
 end
 
 if burst == 0 then
@@ -56,7 +56,7 @@ redis.call('SET', KEYS[5], int(now + arrival) .. ':' .. int(ahead), 'PX', math.c
 redis.call('PTTL', KEYS[2])
 redis.call('HDEL', KEYS[1], '-')
 redis.call('DEL', KEYS[2])
-redis.call('HDEL', KEYS[3], 'cool_until', 'cool_us', 'cool_class', 'cool_gen')
+redis.call('HDEL', KEYS[3], 'pause_until', 'pause_us', 'pause_class', 'pause_gen')
 
 local known = math.max(tonumber(meta[1] or 0), tonumber(meta[2] or 0), tonumber(meta[3] or 0), stored, newer_than)
 local gen = int(math.max(now, known + 1))

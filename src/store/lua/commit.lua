@@ -2,12 +2,12 @@
 -- KEYS: token updater meta carry
 -- ARGV: channel owner attempt gen value left_ms life_ms age_ms [carry [carry_ms]], where age is how long ago the fetch
 --   began, -1 if unknown
--- Replies: written doubted | superseded gen value left_ms life_ms doubted | void
+-- Replies: written doubted | superseded gen value left_ms life_ms doubted | invalid
 local gen = tonumber(ARGV[4])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_gen')
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted', 'pause_gen')
 local stored, granted = tonumber(token[1] or 0), tonumber(meta[1] or 0)
-local void, doubt = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
+local invalidated, doubt = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
 
 if stored == gen and token[2] == ARGV[5] then -- the first reply to this commit was lost
   return {'written', gen <= doubt and 1 or 0}
@@ -23,20 +23,20 @@ local last = leads or (not updater and granted == gen)
 if not last or stored == gen then -- nobody knows in which order the issuer granted what has been granted so far
   granted = math.max(granted, gen)
   doubt = math.max(doubt, granted, now)
-  redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubt', int(doubt))
+  redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubted', int(doubt))
   redis.pcall('PUBLISH', ARGV[1], 'doubted ' .. int(doubt))
 end
 if tonumber(meta[4] or 0) <= gen then -- a later failure's pause stays
-  redis.call('HDEL', KEYS[3], 'cool_until', 'cool_us', 'cool_class', 'cool_gen', 'fails')
+  redis.call('HDEL', KEYS[3], 'pause_until', 'pause_us', 'pause_class', 'pause_gen', 'fails')
 end
 redis.call('PEXPIRE', KEYS[3], 2592000000)
 
-if stored >= gen and stored > void then
+if stored >= gen and stored > invalidated then
   local doubted = stored <= doubt and 1 or 0
   return {'superseded', token[1], token[2], left(KEYS[1], tonumber(token[3])), tonumber(token[3]), doubted}
 end
-if gen <= void or stored >= gen then
-  return {'void'}
+if gen <= invalidated or stored >= gen then
+  return {'invalid'}
 end
 -- A server that was stopped carries this out late: more time has passed here since the grant than at the updater. What
 -- the way here and the clocks' ticks explain does not count.
@@ -51,7 +51,7 @@ elseif ARGV[9] then
   redis.call('SET', KEYS[4], ARGV[9])
 end
 if usable < 1 then
-  return {'void'}
+  return {'invalid'}
 end
 redis.call('HSET', KEYS[1], 'value', ARGV[5], 'gen', ARGV[4], 'life_ms', ARGV[7])
 redis.call('PEXPIRE', KEYS[1], int(usable))

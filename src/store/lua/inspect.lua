@@ -1,11 +1,11 @@
 -- Tells what is known of a token, and changes nothing.
 -- KEYS: token updater meta carry budget pause
 -- ARGV: none
--- Replies: gen left_ms updater lease_left_ms granted void doubt cool_left_ms cool_class fails carries spent_us, each a string,
+-- Replies: gen left_ms updater lease_left_ms granted invalidated doubted pause_left_ms pause_class fails carries spent_us, each a string,
 --   empty if absent
 local whole = function(n) return int(math.max(n, 0)) end
 local token = redis.call('HMGET', KEYS[1], 'gen', 'life_ms')
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt', 'cool_until', 'cool_us', 'cool_class', 'fails')
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted', 'pause_until', 'pause_us', 'pause_class', 'fails')
 local updater, spent = redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[5])
 local told = redis.call('GET', KEYS[6])
 

@@ -2,6 +2,6 @@
 -- KEYS: meta pause
 -- ARGV: none
 -- Replies: 1
-redis.call('HDEL', KEYS[1], 'cool_until', 'cool_us', 'cool_class', 'cool_gen', 'fails')
+redis.call('HDEL', KEYS[1], 'pause_until', 'pause_us', 'pause_class', 'pause_gen', 'fails')
 redis.call('DEL', KEYS[2])
 return 1

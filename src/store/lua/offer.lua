@@ -4,7 +4,7 @@
 -- Replies: 1 (it is here) | 0 (not taken)
 local gen = tonumber(ARGV[2])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value')
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'void', 'doubt')
+local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted')
 local stored = tonumber(token[1] or 0)
 if stored >= gen then
   return stored == gen and token[2] == ARGV[3] and 1 or 0

@@ -4,22 +4,22 @@ use super::connection::failure;
 use super::line::Line;
 use crate::clock;
 use crate::error::FailureClass;
-use crate::store::{Change, Listener, StoreError};
+use crate::store::{Change, StoreError, Subscription};
 use redis::{Cmd, Msg, RedisResult, cmd};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-pub struct RedisListener {
+pub struct RedisSubscription {
     line: Line,
     io_timeout: Duration,
     /// Changes that came and have not been told.
     heard: VecDeque<Change>,
 }
 
-impl RedisListener {
+impl RedisSubscription {
     /// Subscribes; Redis has confirmed it when this returns.
-    pub fn subscribe(line: Line, channel: &str, io_timeout: Duration) -> RedisResult<RedisListener> {
-        let mut listener = RedisListener { line, io_timeout, heard: VecDeque::new() };
+    pub fn subscribe(line: Line, channel: &str, io_timeout: Duration) -> RedisResult<RedisSubscription> {
+        let mut listener = RedisSubscription { line, io_timeout, heard: VecDeque::new() };
         listener.ask(cmd("SUBSCRIBE").arg(channel))?;
         Ok(listener)
     }
@@ -43,7 +43,7 @@ impl RedisListener {
     }
 }
 
-impl Listener for RedisListener {
+impl Subscription for RedisSubscription {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
         while self.heard.is_empty() {
@@ -65,13 +65,13 @@ impl Listener for RedisListener {
     }
 }
 
-/// Reads what the scripts publish: `committed 7`, `doubted 7`, `void 7` or `failed throttled`.
+/// Reads what the scripts publish: `committed 7`, `doubted 7`, `invalid 7` or `failed throttled`.
 pub fn parse(event: &str) -> Option<Change> {
     let (what, of) = event.split_once(' ')?;
     match what {
         "committed" => of.parse().ok().map(Change::Committed),
         "doubted" => of.parse().ok().map(Change::Doubted),
-        "void" => of.parse().ok().map(Change::Void),
+        "invalidated" => of.parse().ok().map(Change::Invalidated),
         "failed" => Some(Change::Failed(FailureClass::parse(of))),
         _ => None,
     }

@@ -2,7 +2,7 @@
 
 use super::malformed;
 use crate::error::FailureClass;
-use crate::store::{Claimed, Committed, Cooling, Inspection, StoreError, Stored};
+use crate::store::{Claimed, Committed, Inspection, Pause, StoreError, Stored};
 use crate::token::Secret;
 use redis::Value;
 use std::time::Duration;
@@ -16,7 +16,7 @@ impl Reply {
             "token" => reply.stored().map(Claimed::Token),
             "granted" => Some(Claimed::Granted { generation: reply.number(1)?, carry: reply.word(2).map(Secret::new) }),
             "busy" => reply.millis(1).map(|lease_left| Claimed::Busy { lease_left }),
-            "cooling" => reply.pause().map(Claimed::Cooling),
+            "paused" => reply.pause().map(Claimed::Paused),
             "limited" => reply.millis(1).map(|retry_after| Claimed::Limited { retry_after }),
             _ => None,
         })
@@ -26,14 +26,14 @@ impl Reply {
         self.read(|reply| match reply.word(0)? {
             "written" => Some(Committed::Written { doubted: reply.number(1)? == 1 }),
             "superseded" => reply.stored().map(Committed::Superseded),
-            "void" => Some(Committed::Void),
+            "invalid" => Some(Committed::Invalid),
             _ => None,
         })
     }
 
-    pub fn cooling(&self) -> Result<Option<Cooling>, StoreError> {
+    pub fn cooling(&self) -> Result<Option<Pause>, StoreError> {
         self.read(|reply| match reply.word(0)? {
-            "cooling" => reply.pause().map(Some),
+            "paused" => reply.pause().map(Some),
             "none" => Some(None),
             _ => None,
         })
@@ -58,9 +58,9 @@ impl Reply {
                 token: token.map_or(Some(None), |token| token.map(Some))?,
                 updater: updater.map_or(Some(None), |updater| updater.map(Some))?,
                 granted: count(4)?,
-                void: count(5)?,
-                doubt: count(6)?,
-                cooling: class.filter(|_| !retry_after.is_zero()).map(|class| Cooling { retry_after, class }),
+                invalidated: count(5)?,
+                doubted: count(6)?,
+                pause: class.filter(|_| !retry_after.is_zero()).map(|class| Pause { retry_after, class }),
                 fails: count(9)?,
                 carries: count(10)? > 0,
                 budget_spent: Duration::from_micros(reply.number(11)?),
@@ -82,8 +82,8 @@ impl Reply {
         })
     }
 
-    fn pause(&self) -> Option<Cooling> {
-        Some(Cooling { retry_after: self.millis(1)?, class: FailureClass::parse(self.word(2)?) })
+    fn pause(&self) -> Option<Pause> {
+        Some(Pause { retry_after: self.millis(1)?, class: FailureClass::parse(self.word(2)?) })
     }
 
     fn word(&self, at: usize) -> Option<&str> {
