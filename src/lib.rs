@@ -51,7 +51,7 @@ mod refresh;
 mod settle;
 mod slot;
 mod source;
-mod store;
+pub mod store;
 mod sync;
 mod threads;
 mod token;
@@ -63,13 +63,10 @@ pub use fresh::FreshGuard;
 pub use manager::{Stats, TokenManager, Verdict};
 pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
+pub use store::Store;
 pub use store::memory::MemoryStore;
 pub use store::redis::{RedisOptions, RedisStore};
-pub use store::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
-    Stored, Subscription, TokenName,
-};
-pub use token::{Secret, Token};
+pub use token::Token;
 
 /// The pure parts, for this project's own models, simulations and benches. Not part of the public face: any release may
 /// change it.
@@ -78,9 +75,6 @@ pub mod internals {
     pub use crate::clock::Moment;
     pub mod decide {
         pub use crate::decide::*;
-    }
-    pub mod rules {
-        pub use crate::store::rules::*;
     }
     pub mod policy {
         pub use crate::policy::*;

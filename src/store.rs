@@ -2,14 +2,14 @@
 
 use crate::error::{Cause, FailureClass};
 use crate::policy::Budget;
-use crate::token::Secret;
+pub use crate::token::Secret;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) mod memory;
 pub(crate) mod redis;
-pub(crate) mod rules;
+pub mod rules;
 
 /// Keeps the token of a fleet and decides who fetches the next one.
 ///

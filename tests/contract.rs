@@ -5,10 +5,11 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 use support::Backing;
-use token_manager::{
-    Budget, Change, Claim, Claimed, Committed, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore, Pause,
-    RedisStore, Secret, Store, StoreErrorKind, Stored, TokenName,
+use token_manager::store::{
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StoreErrorKind, Stored,
+    TokenName,
 };
+use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(30);

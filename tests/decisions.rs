@@ -4,7 +4,8 @@ use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, AtHand, Barred, Step, Usable};
 use token_manager::internals::policy::Window;
-use token_manager::{Claimed, ErrorKind, FailureClass, Pause, Portion, Secret, Stored};
+use token_manager::store::{Claimed, Pause, Secret, Stored};
+use token_manager::{ErrorKind, FailureClass, Portion};
 
 use Portion::{Share, Span};
 

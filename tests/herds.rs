@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::bent::Bent;
 use support::{Backing, LONG, Script, wait_until};
-use token_manager::{Change, FetchError, MemoryStore, RedisStore, StoreErrorKind, TokenManager};
+use token_manager::store::{Change, StoreErrorKind};
+use token_manager::{FetchError, MemoryStore, RedisStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Some time. Pauses of 20 ms that double, with up to a half taken off, put a ninth try after 2.5 s at the soonest.
@@ -151,10 +152,10 @@ fn a_doubted_token_is_refreshed_and_not_offered() {
     let waits = bent.calls("wait");
     wait_until("it was heard", || bent.calls("wait") > waits + 2);
     assert_eq!(script.fetches(), 1);
-    let name = token_manager::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
-    let lease = token_manager::Lease { owner: "another".into(), attempt: 1, generation };
+    let name = token_manager::store::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let lease = token_manager::store::Lease { owner: "another".into(), attempt: 1, generation };
     let class = token_manager::FailureClass::UnknownOutcome;
-    let failure = token_manager::Failure { class, retry_after: None, egress: "default" };
+    let failure = token_manager::store::Failure { class, retry_after: None, egress: "default" };
     token_manager::Store::record_failure(&store, &name, &lease, &failure).unwrap();
     wait_until("it is refreshed", || manager.get().unwrap().secret() == "token-2");
     assert_eq!((script.fetches(), bent.calls("offer")), (2, 0));

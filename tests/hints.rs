@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use support::bent::Bent;
 use support::{Backing, LONG, Script, wait_until};
-use token_manager::{Change, MemoryStore, StoreErrorKind, TokenManager};
+use token_manager::store::{Change, StoreErrorKind};
+use token_manager::{MemoryStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HUGE: u64 = 9_000_000_000_000_000;

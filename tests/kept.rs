@@ -7,9 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use support::bent::Bent;
 use support::{LONG, Script, wait_until};
-use token_manager::{
-    Builder, ErrorKind, Execution, FailureClass, FetchError, Fetched, MemoryStore, StoreErrorKind, TokenManager,
-};
+use token_manager::store::StoreErrorKind;
+use token_manager::{Builder, ErrorKind, Execution, FailureClass, FetchError, Fetched, MemoryStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -5,7 +5,8 @@ mod support;
 use std::error::Error;
 use std::time::{Duration, Instant};
 use support::{LONG, Script, redis_server::RedisServer, wait_until};
-use token_manager::{ErrorKind, RedisStore, StoreError, StoreErrorKind, TokenManager};
+use token_manager::store::{StoreError, StoreErrorKind};
+use token_manager::{ErrorKind, RedisStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 use support::bent::Bent;
 use support::{Backing, LONG, Script, wait_until};
-use token_manager::{Error, ErrorKind, FailureClass, FetchError, MemoryStore, Store, StoreErrorKind, TokenManager};
+use token_manager::store::StoreErrorKind;
+use token_manager::{Error, ErrorKind, FailureClass, FetchError, MemoryStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const S: Duration = Duration::from_secs(1);
@@ -81,9 +82,10 @@ fn cast_doubt(backing: &Backing, generation: u64) {
         Backing::Memory(store) => Box::new(store.clone()),
         Backing::Redis(server) => Box::new(token_manager::RedisStore::open(&server.url()).unwrap()),
     };
-    let name = token_manager::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
-    let lease = token_manager::Lease { owner: "a late one".into(), attempt: 1, generation };
-    let failure = token_manager::Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: "default" };
+    let name = token_manager::store::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let lease = token_manager::store::Lease { owner: "a late one".into(), attempt: 1, generation };
+    let failure =
+        token_manager::store::Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: "default" };
     store.record_failure(&name, &lease, &failure).unwrap();
 }
 

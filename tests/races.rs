@@ -7,10 +7,11 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::{LONG, Script, on_threads, wait_until};
-use token_manager::{
-    Claim, Claimed, Committed, ErrorKind, Execution, Failure, FailureClass, FetchError, Grant, Inspection, Lease,
-    MemoryStore, Pause, Secret, Store, StoreError, Stored, Subscription, TokenManager, TokenName,
+use token_manager::store::{
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StoreError, Stored, Subscription,
+    TokenName,
 };
+use token_manager::{ErrorKind, Execution, FailureClass, FetchError, MemoryStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use support::{Backing, Script, wait_until};
-use token_manager::{FetchError, Fetched, RedisStore, Secret};
+use token_manager::store::Secret;
+use token_manager::{FetchError, Fetched, RedisStore};
 
 const SECRET: &str = "hunter2";
 

@@ -14,7 +14,8 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use support::{LONG, Script, redis_server::RedisServer};
-use token_manager::{Change, Execution, RedisStore, Store, StoreError, StoreErrorKind, TokenManager, TokenName};
+use token_manager::store::{Change, StoreError, StoreErrorKind, TokenName};
+use token_manager::{Execution, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// More than any wait here may take, on a busy machine too, and less than what a lost limit would.

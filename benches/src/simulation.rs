@@ -9,11 +9,12 @@ use report::{around_the_peak, most_within};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
+use token_manager::Budget;
 use token_manager::internals::decide::{self, AtHand, Step};
 use token_manager::internals::policy::Window;
-use token_manager::internals::rules::{Egress, Ledger};
 use token_manager::internals::{Moment, policy};
-use token_manager::{Budget, Change, Claim, Committed, Grant, Lease, Secret};
+use token_manager::store::rules::{EgressState, TokenState};
+use token_manager::store::{Change, Claim, Committed, Grant, Lease, Secret};
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -60,8 +61,8 @@ struct Fleet {
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     sequence: u64,
     processes: Vec<Process>,
-    ledger: Ledger,
-    egress: Egress,
+    ledger: TokenState,
+    egress: EgressState,
     redis_free_at: u64,
     listeners: Vec<usize>,
     /// When each command reached Redis.
@@ -103,8 +104,8 @@ impl Fleet {
             queue: BinaryHeap::new(),
             sequence: 0,
             processes,
-            ledger: Ledger::default(),
-            egress: Egress::default(),
+            ledger: TokenState::default(),
+            egress: EgressState::default(),
             redis_free_at: 0,
             listeners: Vec::new(),
             arrivals: Vec::new(),

@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use token_manager::{
-    Attempt, Budget, Claim, Claimed, Committed, Failure, FetchError, Fetched, Grant, Inspection, Lease, Pause, Secret,
-    Store, StoreError, StoreErrorKind, Stored, Subscription, TokenManager, TokenName,
+use token_manager::store::{
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StoreError, StoreErrorKind, Stored,
+    Subscription, TokenName,
 };
+use token_manager::{Attempt, Budget, FetchError, Fetched, Store, TokenManager};
 
 /// A text as long as the tokens of many issuers.
 pub fn secret() -> String {

@@ -61,7 +61,7 @@ int main(int argc, char **argv) {
   using A = const tkm_attempt *;
   meets(redis, "throttled", [](A) -> tkm::fetched { throw tkm::throttled(milliseconds(30000)); }, TKM_THROTTLED, "");
   meets(redis, "unavailable", [](A) -> tkm::fetched { throw tkm::unavailable("no line"); }, TKM_UNAVAILABLE, "no line");
-  meets(redis, "rejected", [](A) -> tkm::fetched { throw tkm::rejected("no entry"); }, TKM_CREDENTIALS_REJECTED, "no entry");
+  meets(redis, "rejected", [](A) -> tkm::fetched { throw tkm::credentials_rejected("no entry"); }, TKM_CREDENTIALS_REJECTED, "no entry");
   meets(redis, "exception", [](A) -> tkm::fetched { throw std::logic_error("no sense"); }, TKM_UNKNOWN_OUTCOME, "no sense");
   meets(redis, "number", [](A) -> tkm::fetched { throw 7; }, TKM_UNKNOWN_OUTCOME, "no exception");
   meets(redis, "negative-life", [](A) -> tkm::fetched { return {"secret", milliseconds(-1)}; }, TKM_UNKNOWN_OUTCOME, "life");

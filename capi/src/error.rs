@@ -5,7 +5,8 @@ use crate::handle;
 use std::error::Error as _;
 use std::ffi::{CString, c_char};
 use std::time::Duration;
-use token_manager::{Error, ErrorKind, FailureClass, StoreError};
+use token_manager::store::StoreError;
+use token_manager::{Error, ErrorKind, FailureClass};
 
 /// What a call came to. Numbers are never used for something else.
 #[derive(Clone, Copy)]

@@ -9,7 +9,8 @@ use std::ffi::{CString, c_char};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{mem, process, ptr};
-use token_manager::{Error, FreshGuard, Inspection, Stats, Token, TokenManager};
+use token_manager::store::Inspection;
+use token_manager::{Error, FreshGuard, Stats, Token, TokenManager};
 
 pub struct TkmManager {
     manager: TokenManager,

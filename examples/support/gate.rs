@@ -5,10 +5,10 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-use token_manager::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, RedisStore, Store, StoreError, Stored,
-    Subscription, TokenName,
+use token_manager::store::{
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, StoreError, Stored, Subscription, TokenName,
 };
+use token_manager::{RedisStore, Store};
 
 /// Where calls wait.
 #[derive(Default)]

@@ -9,10 +9,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-use token_manager::{
-    Attempt, Budget, Claim, Failure, FailureClass, Fetched, Grant, Lease, RedisStore, Secret, Store, TokenManager,
-    TokenName,
-};
+use token_manager::store::{Claim, Failure, Grant, Lease, Secret, TokenName};
+use token_manager::{Attempt, Budget, FailureClass, Fetched, RedisStore, Store, TokenManager};
 
 #[path = "../../examples/support/client.rs"]
 mod client;

@@ -4,8 +4,9 @@
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::time::Duration;
-use token_manager::internals::rules::{Egress, Ledger, Span};
-use token_manager::{Budget, Claim, Claimed, Committed, Failure, FailureClass, Grant, Lease, Secret};
+use token_manager::store::rules::{EgressState, Span, TokenState};
+use token_manager::store::{Claim, Claimed, Committed, Failure, Grant, Lease, Secret};
+use token_manager::{Budget, FailureClass};
 
 const SECOND: u64 = 1_000_000;
 const LEASE: u64 = 3;
@@ -43,8 +44,8 @@ struct Clocks {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Store {
-    ledger: Ledger,
-    egress: Egress,
+    ledger: TokenState,
+    egress: EgressState,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -220,7 +221,7 @@ impl Clocks {
         let grant =
             Grant { value: Secret::new(OWNERS[at]), left: life, life, age: None, carry: None, carry_lifetime: None };
         let ledger = &mut state.store.ledger;
-        let stored = |ledger: &Ledger| ledger.token.as_ref().map(|token| (token.generation, token.value.clone()));
+        let stored = |ledger: &TokenState| ledger.token.as_ref().map(|token| (token.generation, token.value.clone()));
         let before = stored(ledger);
         let committed = match &before {
             Some((generation, _)) if self.rules == Rules::Blind && *generation == lease.generation => {

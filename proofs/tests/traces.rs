@@ -7,11 +7,11 @@ use proofs::{Chance, number};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use token_manager::internals::rules::{Egress, Ledger};
-use token_manager::{
-    Budget, Change, Claim, Claimed, Committed, Failure, FailureClass, Grant, Inspection, Lease, MemoryStore, Pause,
-    RedisStore, Secret, Store, Stored, TokenName,
+use token_manager::store::rules::{EgressState, TokenState};
+use token_manager::store::{
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, Stored, TokenName,
 };
+use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store};
 
 #[path = "../../examples/support/redis_server.rs"]
 mod redis_server;
@@ -197,8 +197,8 @@ fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
 /// The rules by themselves.
 #[derive(Default)]
 struct Model {
-    ledger: Ledger,
-    egress: Egress,
+    ledger: TokenState,
+    egress: EgressState,
     changes: Vec<Change>,
 }
 

@@ -1,6 +1,6 @@
 //! The store of a single process: the same rules in memory, for programs without Redis and as the oracle of the tests.
 
-use super::rules::{Egress, Ledger};
+use super::rules::{EgressState, TokenState};
 use super::{
     Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
     Stored, Subscription, TokenName,
@@ -20,9 +20,9 @@ pub struct MemoryStore(Arc<PerProcess<Mutex<Shelf>>>);
 
 #[derive(Default)]
 struct Shelf {
-    ledgers: HashMap<TokenName, Ledger>,
+    ledgers: HashMap<TokenName, TokenState>,
     /// By namespace, group and egress.
-    egresses: HashMap<(Arc<str>, Arc<str>, String), Egress>,
+    egresses: HashMap<(Arc<str>, Arc<str>, String), EgressState>,
     listeners: HashMap<TokenName, Vec<Heard>>,
     /// At how many entries the next sweep comes.
     sweep_at: usize,
@@ -65,13 +65,13 @@ impl MemoryStore {
         &self,
         name: &TokenName,
         egress: Option<&str>,
-        verb: impl FnOnce(&mut Ledger, &mut Egress, u64, &mut Vec<Change>) -> T,
+        verb: impl FnOnce(&mut TokenState, &mut EgressState, u64, &mut Vec<Change>) -> T,
     ) -> T {
         let mut shelf = self.0.get(Default::default).lock();
         let (now, mut changes) = (clock::steady_micros(), Vec::new());
         shelf.sweep(now);
         let Shelf { ledgers, egresses, listeners, .. } = &mut *shelf;
-        let mut none = Egress::default();
+        let mut none = EgressState::default();
         let egress = egress.map_or(&mut none, |egress| {
             egresses.entry((name.namespace.clone(), name.group.clone(), egress.to_owned())).or_default()
         });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// What the store holds of one token.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Ledger {
+pub struct TokenState {
     pub token: Option<StoredToken>,
     pub updater: Option<Updater>,
     pub meta: Meta,
@@ -49,7 +49,7 @@ pub struct FleetPause {
 
 /// What the store holds of one egress, for all tokens of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Egress {
+pub struct EgressState {
     /// The budget: until its theoretical arrival time, at most as long as a whole burst takes.
     pub spent: Option<Span>,
     /// The pause that the issuer imposed on it.
@@ -80,7 +80,7 @@ impl Span {
     }
 }
 
-impl Ledger {
+impl TokenState {
     /// Forgets what has ended by `now`, as Redis does by itself, and cuts what a clock that was set back has drawn out.
     fn settle(&mut self, now: u64) {
         if let Some(token) = &mut self.token {
@@ -97,7 +97,7 @@ impl Ledger {
     }
 
     /// `claim.lua`.
-    pub fn claim(&mut self, now: u64, claim: &Claim<'_>, egress: &mut Egress) -> Claimed {
+    pub fn claim(&mut self, now: u64, claim: &Claim<'_>, egress: &mut EgressState) -> Claimed {
         self.settle(now);
         egress.settle(now);
         if let Some(stored) = self.served(now).filter(|stored| stored.generation > claim.newer_than) {
@@ -189,7 +189,7 @@ impl Ledger {
         now: u64,
         lease: &Lease,
         failure: &Failure<'_>,
-        egress: &mut Egress,
+        egress: &mut EgressState,
         changes: &mut Vec<Change>,
     ) -> Option<Pause> {
         self.settle(now);
@@ -259,7 +259,7 @@ impl Ledger {
     }
 
     /// `lift_pause.lua`.
-    pub fn lift_pause(&mut self, egress: &mut Egress) {
+    pub fn lift_pause(&mut self, egress: &mut EgressState) {
         self.meta.pause = None;
         self.meta.fails = 0;
         egress.pause = None;
@@ -272,7 +272,7 @@ impl Ledger {
     }
 
     /// `inspect.lua`.
-    pub fn inspect(&mut self, now: u64, egress: &mut Egress) -> Inspection {
+    pub fn inspect(&mut self, now: u64, egress: &mut EgressState) -> Inspection {
         self.settle(now);
         egress.settle(now);
         Inspection {
@@ -321,7 +321,7 @@ impl Ledger {
     }
 
     /// Returns the pause that ends last.
-    fn cooling(&self, now: u64, egress: &Egress) -> Option<Pause> {
+    fn cooling(&self, now: u64, egress: &EgressState) -> Option<Pause> {
         let fleets = self.meta.pause.as_ref().map(|cooling| (cooling.span, cooling.class));
         let own = egress.pause.map(|pause| (pause, FailureClass::Throttled));
         let (span, class) = fleets.into_iter().chain(own).max_by_key(|(span, _)| span.ends_at)?;
@@ -337,7 +337,7 @@ impl Ledger {
     }
 }
 
-impl Egress {
+impl EgressState {
     fn settle(&mut self, now: u64) {
         self.spent = self.spent.and_then(|spent| spent.at(now));
         self.pause = self.pause.and_then(|pause| pause.at(now));
@@ -346,7 +346,7 @@ impl Egress {
     /// Whether nothing of it binds anybody any more.
     pub fn forgettable(&mut self, now: u64) -> bool {
         self.settle(now);
-        *self == Egress::default()
+        *self == EgressState::default()
     }
 }
 

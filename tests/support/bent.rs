@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use token_manager::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, MemoryStore, Pause, Store, StoreError,
-    StoreErrorKind, Stored, Subscription, TokenName,
+use token_manager::store::{
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, StoreError, StoreErrorKind, Stored,
+    Subscription, TokenName,
 };
+use token_manager::{MemoryStore, Store};
 
 type Answer<T> = Result<T, StoreError>;
 type Hook = Box<dyn Fn(&str, u64) -> Option<StoreErrorKind> + Send + Sync>;

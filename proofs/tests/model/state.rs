@@ -4,7 +4,7 @@ use crate::fleet::Fleet;
 use crate::verbs::owner;
 use std::time::Duration;
 use token_manager::FailureClass;
-use token_manager::internals::rules::{Egress, Ledger, Span};
+use token_manager::store::rules::{EgressState, Span, TokenState};
 
 /// Far enough for nothing to end by itself: in the model, time ends things in steps of their own.
 pub const FAR: u64 = 1 << 40;
@@ -13,8 +13,8 @@ const LONG: Span = Span { ends_at: FAR, length: Duration::from_micros(FAR) };
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Redis {
-    pub ledger: Ledger,
-    pub egress: Egress,
+    pub ledger: TokenState,
+    pub egress: EgressState,
     /// How many grants this Redis remembers to have charged.
     pub charged: u8,
 }

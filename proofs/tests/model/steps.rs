@@ -5,7 +5,7 @@ use crate::state::{Flaw, Held, Late, Phase, Redis, State, issue};
 use crate::variants::Rules;
 use crate::verbs::{invalidate, owner};
 use token_manager::internals::decide;
-use token_manager::{Claimed, Committed};
+use token_manager::store::{Claimed, Committed};
 
 impl Fleet {
     pub fn step(&self, state: &mut State, action: Action) -> Option<()> {

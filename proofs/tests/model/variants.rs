@@ -1,8 +1,8 @@
 //! The rules under check, and broken ones that the check must find.
 
 use crate::state::State;
-use token_manager::internals::rules::{Ledger, StoredToken};
-use token_manager::{Committed, Grant, Lease};
+use token_manager::store::rules::{StoredToken, TokenState};
+use token_manager::store::{Committed, Grant, Lease};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rules {
@@ -27,7 +27,7 @@ pub enum Rules {
 }
 
 impl Rules {
-    pub fn commit(self, ledger: &mut Ledger, now: u64, lease: &Lease, grant: &Grant) -> Committed {
+    pub fn commit(self, ledger: &mut TokenState, now: u64, lease: &Lease, grant: &Grant) -> Committed {
         let leads = ledger.updater.as_ref().is_some_and(|updater| updater.lease == *lease);
         let stored = ledger.token.as_ref().map_or(0, |token| token.generation);
         let writes = match self {

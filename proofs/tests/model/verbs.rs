@@ -1,12 +1,13 @@
-//! What Redis executes, whoever hears of it: the library's own `Ledger`, and the ghost's notes of what must never happen.
+//! What Redis executes, whoever hears of it: the library's own `TokenState`, and the ghost's notes of what must never happen.
 
 use crate::fleet::Fleet;
 use crate::state::{FAR, Flaw, Held, Redis, State};
 use crate::variants::Rules;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
-use token_manager::internals::rules::Ledger;
-use token_manager::{Budget, Claim, Claimed, Committed, Failure, FailureClass, Grant, Lease, Secret, Stored};
+use token_manager::store::rules::TokenState;
+use token_manager::store::{Claim, Claimed, Committed, Failure, Grant, Lease, Secret, Stored};
+use token_manager::{Budget, FailureClass};
 
 const LONG: Duration = Duration::from_micros(FAR);
 
@@ -88,7 +89,7 @@ pub fn invalidate(state: &mut State, generation: u64) {
 }
 
 /// Returns the lease of a generation; a flight that has ended bears the attempt under which Redis knows it.
-fn lease(ledger: &Ledger, at: usize, generation: u64) -> Lease {
+fn lease(ledger: &TokenState, at: usize, generation: u64) -> Lease {
     let known = ledger.updater.as_ref().filter(|updater| updater.lease.generation == generation);
     Lease { owner: owner(at), attempt: known.map_or(1, |updater| updater.lease.attempt), generation }
 }
