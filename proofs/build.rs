@@ -5,15 +5,15 @@ use std::{env, fs};
 
 /// Twin, original, what stands there, and what stands there instead.
 const TWINS: [(&str, &str, &str, &str); 7] = [
-    ("wakes_one", "flight", "self.landed.notify_all();", "self.landed.notify_one();"),
-    ("wakes_none", "flight", "self.landed.notify_all();", ""),
-    ("drops_silently", "flight", "if !self.landed {", "if false {"),
-    ("flies_twice", "flight", "if state.started > state.ended {", "if false {"),
+    ("wakes_one", "flight/single", "self.finished.notify_all();", "self.finished.notify_one();"),
+    ("wakes_none", "flight/single", "self.finished.notify_all();", ""),
+    ("drops_silently", "flight/single", "if !self.is_finished {", "if false {"),
+    ("flies_twice", "flight/single", "if state.is_running() {", "if false {"),
     (
         "times_out_late",
-        "flight",
-        "self.landed.wait_until(&mut state, deadline)",
-        "self.landed.wait_until(&mut state, far())",
+        "flight/single",
+        "self.finished.wait_until(&mut state, deadline)",
+        "self.finished.wait_until(&mut state, far())",
     ),
     (
         "rejects_unseen",

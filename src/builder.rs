@@ -1,10 +1,10 @@
 //! The settings of a manager and the one place that refuses them.
 
-use crate::core::Settings;
 use crate::error::Error;
 use crate::event::{Event, Observer};
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Execution, Policy, Portion};
+use crate::settings::Settings;
 use crate::source::TokenSource;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{Store, TokenName};
@@ -28,8 +28,15 @@ enum Backing {
     Given(Box<dyn Store>),
 }
 
+impl TokenManager {
+    /// Starts the settings of a manager for the token of this name, the same in every process of the fleet.
+    pub fn builder(name: &str) -> Builder {
+        Builder::new(name)
+    }
+}
+
 impl Builder {
-    pub(crate) fn new(name: &str) -> Builder {
+    fn new(name: &str) -> Builder {
         Builder {
             name: name.to_owned(),
             namespace: "tm".to_owned(),

@@ -10,30 +10,30 @@ use crate::store::{Claimed, Pause, StoreErrorKind, Stored};
 use crate::token::Secret;
 use std::time::Duration;
 
-/// What a token at hand is good for.
+/// What a caller that asks for a token is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtHand {
-    /// Serve it.
-    Fresh,
-    /// Serve it and start a refresh.
-    Due,
-    /// Wait for another.
-    Gone,
+pub enum Serve {
+    /// Serve the token at hand.
+    Now,
+    /// Serve the token at hand and have a newer one fetched.
+    NowAndRefresh,
+    /// Wait for another token.
+    Wait,
 }
 
 /// Tells fresh from due and expired; `refresh_at` is not after `expires_at`. `not_before` is the moment of the next
 /// attempt, in nanoseconds of the monotonic clock: after a failed refresh, or of the next look at a running flight.
 #[inline]
-pub fn at_hand(now: Moment, refresh_at: Moment, expires_at: Moment, not_before: u64) -> AtHand {
+pub fn serve(now: Moment, refresh_at: Moment, expires_at: Moment, not_before: u64) -> Serve {
     // The commonest answer takes one comparison of each clock.
     if !now.reached(refresh_at) {
-        AtHand::Fresh
+        Serve::Now
     } else if now.reached(expires_at) {
-        AtHand::Gone
+        Serve::Wait
     } else if now.mono >= not_before {
-        AtHand::Due
+        Serve::NowAndRefresh
     } else {
-        AtHand::Fresh
+        Serve::Now
     }
 }
 
@@ -104,23 +104,28 @@ pub fn refresh_of_same(asked_at: Moment, refresh_at: Moment, expires_at: Moment)
 
 /// Why a flight must not ask the issuer, and may only take what the store has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Barred {
+pub enum NoFetch {
     /// Every place for a running source is taken by one that never returned.
-    Stuck,
+    TooManyAbandoned,
     /// This process pauses by itself.
-    Paused,
+    OwnPause,
     /// The caller on whose thread it runs has less time left than a fetch may take.
-    Hurried,
+    TooLittleTime,
 }
 
 /// Returns whether a flight may ask the issuer; `left` is what is left to a caller on whose thread it runs.
-pub fn barred(stuck: bool, paused: bool, left: Option<Duration>, fetch_limit: Duration) -> Option<Barred> {
-    if stuck {
-        Some(Barred::Stuck)
-    } else if paused {
-        Some(Barred::Paused)
+pub fn no_fetch(
+    too_many_abandoned: bool,
+    own_pause: bool,
+    left: Option<Duration>,
+    fetch_limit: Duration,
+) -> Option<NoFetch> {
+    if too_many_abandoned {
+        Some(NoFetch::TooManyAbandoned)
+    } else if own_pause {
+        Some(NoFetch::OwnPause)
     } else {
-        left.filter(|left| *left < fetch_limit).map(|_| Barred::Hurried)
+        left.filter(|left| *left < fetch_limit).map(|_| NoFetch::TooLittleTime)
     }
 }
 
@@ -129,45 +134,45 @@ pub fn barred(stuck: bool, paused: bool, left: Option<Duration>, fetch_limit: Du
 pub enum Step {
     Adopt(Stored),
     Fetch { generation: u64, carry: Option<Secret> },
-    Watch { lease_left: Duration },
-    Cool(Pause),
-    Limit { retry_after: Duration },
-    Bar(Barred),
+    WaitForUpdater { lease_left: Duration },
+    Pause(Pause),
+    Limited { retry_after: Duration },
+    NoFetch(NoFetch),
 }
 
 /// Returns what follows from the store's answer.
-pub fn after_claim(claimed: Claimed, barred: Option<Barred>) -> Step {
-    match (claimed, barred) {
+pub fn after_claim(claimed: Claimed, no_fetch: Option<NoFetch>) -> Step {
+    match (claimed, no_fetch) {
         (Claimed::Token(stored), _) => Step::Adopt(stored),
-        (Claimed::Busy { lease_left }, _) => Step::Watch { lease_left },
-        (Claimed::Granted { .. } | Claimed::Limited { .. } | Claimed::Paused(_), Some(barred @ Barred::Paused)) => {
-            Step::Bar(barred)
+        (Claimed::Busy { lease_left }, _) => Step::WaitForUpdater { lease_left },
+        (Claimed::Granted { .. } | Claimed::Limited { .. } | Claimed::Paused(_), Some(reason @ NoFetch::OwnPause)) => {
+            Step::NoFetch(reason)
         }
-        (Claimed::Paused(cooling), _) => Step::Cool(cooling),
-        (Claimed::Granted { .. } | Claimed::Limited { .. }, Some(barred)) => Step::Bar(barred),
+        (Claimed::Paused(pause), _) => Step::Pause(pause),
+        (Claimed::Granted { .. } | Claimed::Limited { .. }, Some(reason)) => Step::NoFetch(reason),
         (Claimed::Granted { generation, carry }, None) => Step::Fetch { generation, carry },
-        (Claimed::Limited { retry_after }, None) => Step::Limit { retry_after },
+        (Claimed::Limited { retry_after }, None) => Step::Limited { retry_after },
     }
 }
 
 /// How long a process pauses after a failed fetch, and whether by itself: the fleet then knows nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OwnPause {
+pub struct PauseAfter {
     pub length: Duration,
     pub own: bool,
 }
 
 /// Returns the pause after a failed fetch; `told` is the store's answer, an error if it could not be told.
-pub fn pause_after(class: FailureClass, retry_after: Option<Duration>, told: Result<Option<Pause>, ()>) -> OwnPause {
+pub fn pause_after(class: FailureClass, retry_after: Option<Duration>, told: Result<Option<Pause>, ()>) -> PauseAfter {
     let rejected = class == FailureClass::CredentialsRejected;
     let first = if rejected { MAX_BACKOFF } else { FIRST_PAUSE };
-    let stands = told.ok().flatten().map(|cooling| cooling.retry_after);
+    let stands = told.ok().flatten().map(|pause| pause.retry_after);
     let length = stands.unwrap_or_else(|| retry_after.map_or(first, |pause| pause.max(FIRST_PAUSE)));
-    OwnPause { length, own: rejected || told.is_err() }
+    PauseAfter { length, own: rejected || told.is_err() }
 }
 
 /// Returns whether a verb that failed like this may succeed later, without anybody's doing.
-pub fn mends(kind: StoreErrorKind) -> bool {
+pub fn is_retriable(kind: StoreErrorKind) -> bool {
     kind != StoreErrorKind::Malformed
 }
 
@@ -190,7 +195,7 @@ pub fn backoff(round: u32, longest: Duration, fraction: f64) -> Duration {
 
 /// Returns how long a caller without a token waits after a flight's failure before it asks again; `None` if it is told
 /// of it at once. Only a used-up budget is waited for, if the deadline allows.
-pub fn rest(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Duration) -> Option<Duration> {
+pub fn retry_pause(kind: ErrorKind, retry_after: Option<Duration>, deadline_left: Duration) -> Option<Duration> {
     retry_after.filter(|pause| kind == ErrorKind::Limited && *pause < deadline_left)
 }
 

@@ -119,7 +119,7 @@ impl Error {
     }
 
     /// The error of a source that failed in another process, known from the store.
-    pub(crate) fn cooling(class: FailureClass, retry_after: Duration) -> Error {
+    pub(crate) fn paused(class: FailureClass, retry_after: Duration) -> Error {
         let message = format!("token source failed ({class}); the fleet pauses");
         Error::build(ErrorKind::Source(class), message, Some(retry_after), None)
     }

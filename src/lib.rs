@@ -23,43 +23,52 @@
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
 //! and no more than the [`Budget`] whatever fails. The `README` has the promises, `DESIGN.md` the reasons.
 //!
-//! | floor | files | duty |
+//! Imports only go down this table, row by row:
+//!
+//! | layer | files | duty |
 //! |---|---|---|
-//! | 0 | `clock` `token` `error` `fork` `locks` `sync` `threads` | time, secrets, errors, one value a process, locks, threads |
-//! | 1 | `policy` `source` `store` `event` | numbers; the seams to the issuer, the store and the observer |
-//! | 2 | `decide` `store/rules` `store/memory` `store/redis` | decisions and the protocol, pure; the two stores |
-//! | 3 | `flight` `slot` | who leads and who waits; the token at hand |
-//! | 4 | `core` `refresh` `fetch` `fresh` | one process's state; the course of a flight; the source's thread; `keep_fresh` |
-//! | 5 | `manager` `builder` | the blocking shell and its settings |
+//! | 9 | `builder` | the settings of a manager, one by one, and the one place that refuses them |
+//! | 8 | `manager` | what programs call |
+//! | 7 | `acquire` `keep_fresh` | a caller's slow path; the thread that follows every commit |
+//! | 6 | `flight/run` | the course of a flight |
+//! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
+//! | 4 | `flight/settle` | commits and failures |
+//! | 3 | `state` | what one process knows of one token |
+//! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` | its parts; the two stores |
+//! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
+//! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` | secrets, errors, time, one value a process, locks, threads |
 #![forbid(unsafe_code)]
 
+mod acquire;
 mod builder;
+mod cache;
 mod clock;
-mod core;
 mod decide;
 mod error;
 mod event;
-mod fetch;
+mod failures;
 mod flight;
 mod fork;
-mod fresh;
+mod identity;
+mod keep_fresh;
 mod locks;
 mod manager;
 mod policy;
 mod reentrancy;
-mod refresh;
-mod settle;
+mod settings;
 mod slot;
 mod source;
+mod state;
 pub mod store;
 mod sync;
 mod threads;
 mod token;
+mod uncommitted;
 
 pub use builder::Builder;
 pub use error::{Error, ErrorKind, FailureClass};
 pub use event::Event;
-pub use fresh::FreshGuard;
+pub use keep_fresh::FreshGuard;
 pub use manager::{Stats, TokenManager, Verdict};
 pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};

@@ -1,36 +1,35 @@
-//! The blocking shell: what a caller does to get a token, and the rest of the public face.
+//! The public face of a token: what programs call.
 
-use crate::builder::Builder;
+use crate::acquire::acquire;
+use crate::cache::SlotHeader;
 use crate::clock;
-use crate::core::{Core, Counters, Outcome, Settings};
-use crate::decide::{self, AtHand};
 use crate::error::Error;
 use crate::event::Event;
 use crate::fork::PerProcess;
-use crate::fresh::{self, FreshGuard};
-use crate::policy::Execution;
-use crate::reentrancy::{self, ReentrancyGuard, Waiting};
-use crate::refresh;
-use crate::settle;
-use crate::slot::{Face, Slot};
+use crate::identity::identity;
+use crate::keep_fresh::{self, FreshGuard};
+use crate::reentrancy;
+use crate::settings::Settings;
+use crate::slot::Slot;
+use crate::state::{Counters, State, retry_while_exhausted};
 use crate::store::Inspection;
 use crate::token::Token;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Hands out the fleet's token. Clones share everything; any thread may use any clone.
 #[derive(Clone)]
 pub struct TokenManager {
     /// What a hit reads, one step away.
-    face: Arc<Face>,
+    header: Arc<SlotHeader>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     settings: Arc<Settings>,
-    core: PerProcess<Arc<Core>>,
+    state: PerProcess<Arc<State>>,
 }
 
 /// The API's answer to a call made with a token.
@@ -63,16 +62,13 @@ pub struct Stats {
 }
 
 impl TokenManager {
-    /// Starts the settings of a manager for the token of this name, the same in every process of the fleet.
-    pub fn builder(name: &str) -> Builder {
-        Builder::new(name)
-    }
-
     pub(crate) fn new(settings: Settings) -> TokenManager {
-        let (face, settings) = (Face::new(), Arc::new(settings));
-        reentrancy::waits(); // made here, so that no fork meets it half made
-        let core = PerProcess::new(Core::new(settings.clone(), Slot::new(face.clone())));
-        TokenManager { face, shared: Arc::new(Shared { settings, core }) }
+        let (header, settings) = (SlotHeader::new(), Arc::new(settings));
+        // Made here, so that no fork meets them half made.
+        identity();
+        reentrancy::waits();
+        let state = PerProcess::new(State::new(settings.clone(), Slot::new(header.clone())));
+        TokenManager { header, shared: Arc::new(Shared { settings, state }) }
     }
 
     /// Returns a token that is valid now, waiting for one no longer than the deadline of the settings (15 seconds by
@@ -82,14 +78,14 @@ impl TokenManager {
     /// As [`get_within`](TokenManager::get_within).
     #[inline]
     pub fn get(&self) -> Result<Token, Error> {
-        match self.face.hit() {
+        match self.header.get_cached() {
             Some(token) => Ok(token),
-            None => self.get_slowly(self.shared.settings.policy.deadline),
+            None => self.acquire(self.shared.settings.policy.deadline),
         }
     }
 
     /// Returns a token that is valid now, waiting for one no longer than this. With zero it never blocks: it returns
-    /// the token at hand or an error, and has one fetched for later calls (not with [`Execution::Inline`]).
+    /// the token at hand or an error, and has one fetched for later calls (not with [`Execution::Inline`](crate::Execution::Inline)).
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline passes;
@@ -98,25 +94,15 @@ impl TokenManager {
     /// [`Reentrant`](crate::ErrorKind::Reentrant) when called by the manager's own source.
     #[inline]
     pub fn get_within(&self, within: Duration) -> Result<Token, Error> {
-        match self.face.hit() {
+        match self.header.get_cached() {
             Some(token) => Ok(token),
-            None => self.get_slowly(within),
+            None => self.acquire(within),
         }
     }
 
     #[cold]
-    fn get_slowly(&self, within: Duration) -> Result<Token, Error> {
-        let core = self.core();
-        match core.slot.look() {
-            Some((_, AtHand::Due)) => {
-                let deadline = clock::deadline(within);
-                refresh_due(core, deadline);
-                // A refresh on this very thread may have brought a newer one, or outlived the old one.
-                core.slot.look().map_or_else(|| wait_for_token(core, deadline), |(token, _)| Ok(token))
-            }
-            Some((token, _)) => Ok(token),
-            None => wait_for_token(core, clock::deadline(within)),
-        }
+    fn acquire(&self, within: Duration) -> Result<Token, Error> {
+        acquire(self.state(), within)
     }
 
     /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
@@ -124,22 +110,21 @@ impl TokenManager {
     /// exchange with the store, or no longer than the deadline of the settings while all connections are in use. A token of
     /// another name, which can only be a mistake, is ignored, and that is logged.
     pub fn invalidate(&self, token: &Token) {
-        let core = self.core();
-        if !core.knows(token) {
-            let name = &core.settings.name;
+        let state = self.state();
+        let Settings { store, name, policy, .. } = &*state.settings;
+        if !state.is_of_name(token) {
             log::warn!(target: "token_manager", "{name}: told to invalidate a token of another name; nothing was done");
             return;
         }
         let generation = token.generation();
-        if !core.slot.reject(generation) {
+        if !state.slot.invalidate(generation) {
             return;
         }
-        core.emit(Event::Invalidated { generation });
-        let until = clock::deadline(core.settings.policy.deadline);
-        let Settings { store, name, .. } = &*core.settings;
-        if let Err(error) = settle::patiently(until, || store.invalidate(name, generation)) {
+        state.settings.emit(Event::Invalidated { generation });
+        let until = clock::deadline(policy.deadline);
+        if let Err(error) = retry_while_exhausted(until, || store.invalidate(name, generation)) {
             // This process asks for a newer one all the same; the others find out by themselves.
-            drop(core.store_failed("invalidate", error));
+            drop(state.store_failed("invalidate", error));
         }
     }
 
@@ -166,16 +151,16 @@ impl TokenManager {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
     pub fn keep_fresh(&self) -> Result<FreshGuard, Error> {
-        fresh::keep(self.core().clone())
+        keep_fresh::keep(self.state().clone())
     }
 
     /// Returns what this process has done so far.
     pub fn stats(&self) -> Stats {
-        let core = self.core();
-        let Counters { flights, fetches, failures, adopted, waits, timeouts } = &core.counters;
+        let state = self.state();
+        let Counters { flights, fetches, failures, adopted, waits, timeouts } = &state.counters;
         let [flights, fetches, failures, adopted, waits, timeouts] =
             [flights, fetches, failures, adopted, waits, timeouts].map(|counter| counter.load(Ordering::Relaxed));
-        Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned: core.abandoned() as u64 }
+        Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned: state.abandoned() as u64 }
     }
 
     /// Returns what the store knows of the token, in one exchange that changes nothing.
@@ -183,8 +168,7 @@ impl TokenManager {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be asked.
     pub fn inspect(&self) -> Result<Inspection, Error> {
-        let Settings { store, name, egress, .. } = &*self.shared.settings;
-        store.inspect(name, egress).map_err(Error::store)
+        self.shared.settings.inspect_store().map_err(Error::store)
     }
 
     /// Ends the pauses after failures: that of the fleet, that of this process's egress, and this process's own. For operators,
@@ -196,7 +180,7 @@ impl TokenManager {
         let Settings { store, name, egress, .. } = &*self.shared.settings;
         let lifted = store.lift_pause(name, egress).map_err(Error::store);
         // Last, so that no flight brings the fleet's pause back meanwhile.
-        self.core().forgive();
+        self.state().clear_failures();
         lifted
     }
 
@@ -205,19 +189,19 @@ impl TokenManager {
     /// last clone of the manager. Call it before unloading what the source needs, when no thread asks for tokens any more
     /// and no guard of [`keep_fresh`](TokenManager::keep_fresh) is left: while one lives, so does its thread.
     pub fn quiesce(&self, within: Duration) -> bool {
-        let (core, deadline) = (self.core(), clock::deadline(within));
+        let (state, deadline) = (self.state(), clock::deadline(within));
         // In this order: a thread may start a flight, but a flight on a caller's thread starts no thread.
-        core.running.none(deadline) && core.flights.idle(deadline)
+        state.threads.wait_until_none(deadline) && state.flights.wait_until_idle(deadline)
     }
 
     /// Returns this process's name in the store: a UUID, another one after a fork.
     pub fn owner(&self) -> String {
-        self.core().owner.to_string()
+        self.state().identity.owner().to_string()
     }
 
-    fn core(&self) -> &Arc<Core> {
-        let Shared { settings, core } = &*self.shared;
-        core.get_or_inherit(|parent| Core::new(settings.clone(), parent.slot.forked()))
+    fn state(&self) -> &Arc<State> {
+        let Shared { settings, state } = &*self.shared;
+        state.get_or_inherit(|parent| State::new(settings.clone(), parent.slot.forked()))
     }
 }
 
@@ -225,65 +209,4 @@ impl fmt::Debug for TokenManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenManager").field("name", &self.shared.settings.name.to_string()).finish_non_exhaustive()
     }
-}
-
-/// Has a due token refreshed; nobody waits, except for a caller whose thread must fly.
-fn refresh_due(core: &Arc<Core>, deadline: Instant) {
-    let inline = core.settings.policy.execution == Execution::Inline;
-    if core.refreshing() || ReentrancyGuard::is_inside(core) || (inline && clock::left(deadline).is_zero()) {
-        return;
-    }
-    // Should no thread be left, a valid token is no reason to hold its caller up.
-    let (patience, deadline) =
-        if inline { (deadline, deadline) } else { (refresh::unhurried(core), clock::deadline(Duration::ZERO)) };
-    refresh::join(core, patience, deadline, |slot| matches!(slot.look(), Some((_, AtHand::Due))));
-}
-
-/// Joins the flight, or starts it, until there is a valid token or the deadline has passed.
-fn wait_for_token(core: &Arc<Core>, deadline: Instant) -> Result<Token, Error> {
-    Counters::count(&core.counters.waits);
-    loop {
-        if ReentrancyGuard::is_inside(core) {
-            return Err(Error::reentrant());
-        }
-        if let Some((token, _)) = core.slot.look() {
-            return Ok(token);
-        }
-        let failed = match core.failure() {
-            Some(error) => Some(error),
-            None => fly_or_follow(core, deadline)?.err(),
-        };
-        if let Some(error) = failed {
-            let landed = core.flights.landed();
-            // The flight that failed may be a later one than that which brought this caller's token.
-            if let Some((token, _)) = core.slot.look() {
-                return Ok(token);
-            }
-            match decide::rest(error.kind(), error.retry_after(), clock::left(deadline)) {
-                Some(pause) => core.flights.rest(landed, clock::deadline(pause)),
-                None => return Err(error),
-            }
-        }
-        if clock::left(deadline).is_zero() && core.slot.look().is_none() {
-            return Err(timed_out(core));
-        }
-    }
-}
-
-fn fly_or_follow(core: &Arc<Core>, deadline: Instant) -> Result<Outcome, Error> {
-    let patience = match core.settings.policy.execution {
-        // A hurried caller's flight goes on, or each of its calls would ask the store again.
-        Execution::Background => deadline.max(refresh::unhurried(core)),
-        Execution::Inline if clock::left(deadline).is_zero() => return Err(timed_out(core)),
-        Execution::Inline => deadline,
-    };
-    // A deadline of zero waits for nothing.
-    let _waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(core)).transpose()?;
-    let number = refresh::join(core, patience, deadline, |slot| slot.look().is_none());
-    core.flights.wait(number, deadline).ok_or_else(|| timed_out(core))
-}
-
-fn timed_out(core: &Core) -> Error {
-    Counters::count(&core.counters.timeouts);
-    Error::timeout()
 }

@@ -1,7 +1,6 @@
 //! Who runs code of others on whose behalf, and who waits for whom: a source that asks for a token which only it could bring,
 //! directly or through other managers, gets an error and not a deadlock.
 
-use crate::core::Core;
 use crate::error::Error;
 use crate::fork::PerProcess;
 use crate::locks::Mutex;
@@ -17,14 +16,14 @@ thread_local! {
 pub struct ReentrancyGuard;
 
 impl ReentrancyGuard {
-    pub fn enter(core: &Core) -> ReentrancyGuard {
+    pub fn enter(state: u64) -> ReentrancyGuard {
         // A thread that is ending may have lost its list; then it is taken for one that runs no flight.
-        let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(core.side));
+        let _ = INSIDE.try_with(|inside| inside.borrow_mut().push(state));
         ReentrancyGuard
     }
 
-    pub fn is_inside(core: &Core) -> bool {
-        INSIDE.try_with(|inside| inside.borrow().contains(&core.side)).unwrap_or(false)
+    pub fn is_inside(state: u64) -> bool {
+        INSIDE.try_with(|inside| inside.borrow().contains(&state)).unwrap_or(false)
     }
 }
 
@@ -48,25 +47,25 @@ pub fn waits() -> &'static Mutex<Waits> {
 pub struct Waiting(Waits);
 
 impl Waiting {
-    /// Notes that this thread is going to wait for the flight of `core`.
+    /// Notes that this thread is going to wait for the flight of this state.
     ///
     /// # Errors
     /// If that flight waits, through however many others, for one that this thread runs: neither would ever end.
-    pub fn begin(core: &Core) -> Result<Waiting, Error> {
+    pub fn begin(state: u64) -> Result<Waiting, Error> {
         let inside = INSIDE.try_with(|inside| inside.borrow().clone()).unwrap_or_default();
-        let own: Waits = inside.iter().map(|side| (*side, core.side)).collect();
+        let own: Waits = inside.iter().map(|running| (*running, state)).collect();
         if own.is_empty() {
             return Ok(Waiting(own));
         }
         let mut waits = waits().lock();
-        let mut awaited = vec![core.side];
+        let mut awaited = vec![state];
         let mut next = 0;
-        while let Some(&side) = awaited.get(next) {
-            if inside.contains(&side) {
+        while let Some(&next_state) = awaited.get(next) {
+            if inside.contains(&next_state) {
                 return Err(Error::reentrant());
             }
-            let further = waits.iter().filter(|(waiter, _)| *waiter == side).map(|(_, awaited)| *awaited);
-            let new: Vec<_> = further.filter(|side| !awaited.contains(side)).collect();
+            let further = waits.iter().filter(|(waiter, _)| *waiter == next_state).map(|(_, awaited)| *awaited);
+            let new: Vec<_> = further.filter(|state| !awaited.contains(state)).collect();
             awaited.extend(new);
             next += 1;
         }

@@ -16,7 +16,7 @@ pub struct Running {
 
 impl Running {
     /// Waits until there is none; false if the deadline passes first.
-    pub fn none(&self, deadline: Instant) -> bool {
+    pub fn wait_until_none(&self, deadline: Instant) -> bool {
         let mut count = self.count.lock();
         while *count > 0 && !self.ended.wait_until(&mut count, deadline).timed_out() {}
         *count == 0

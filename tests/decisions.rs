@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 use token_manager::internals::Moment;
-use token_manager::internals::decide::{self, AtHand, Barred, Step, Usable};
+use token_manager::internals::decide::{self, NoFetch, Serve, Step, Usable};
 use token_manager::internals::policy::Window;
 use token_manager::store::{Claimed, Pause, Secret, Stored};
 use token_manager::{ErrorKind, FailureClass, Portion};
@@ -26,20 +26,20 @@ fn a_token_is_fresh_due_or_gone_by_either_clock() {
     let (refresh, expiry) = (at(80, 1080), at(95, 1095));
     let rows = [
         // now, next attempt not before, at hand
-        (at(79, 1079), 0, AtHand::Fresh),
-        (at(80, 1079), 0, AtHand::Due),
-        (at(79, 1080), 0, AtHand::Due), // the machine slept: only the wall clock went on
-        (at(94, 1094), 0, AtHand::Due),
-        (at(90, 1090), 91, AtHand::Fresh), // the last refresh failed
-        (at(91, 1090), 91, AtHand::Due),
-        (at(90, 1090), u64::MAX, AtHand::Fresh), // a flight is running
-        (at(95, 1094), u64::MAX, AtHand::Gone),
-        (at(94, 1095), 0, AtHand::Gone),
-        (at(95, 500), 0, AtHand::Gone),  // the wall clock was set back
-        (at(10, 5000), 0, AtHand::Gone), // the wall clock was set forward: asking again sets it right
+        (at(79, 1079), 0, Serve::Now),
+        (at(80, 1079), 0, Serve::NowAndRefresh),
+        (at(79, 1080), 0, Serve::NowAndRefresh), // the machine slept: only the wall clock went on
+        (at(94, 1094), 0, Serve::NowAndRefresh),
+        (at(90, 1090), 91, Serve::Now), // the last refresh failed
+        (at(91, 1090), 91, Serve::NowAndRefresh),
+        (at(90, 1090), u64::MAX, Serve::Now), // a flight is running
+        (at(95, 1094), u64::MAX, Serve::Wait),
+        (at(94, 1095), 0, Serve::Wait),
+        (at(95, 500), 0, Serve::Wait),  // the wall clock was set back
+        (at(10, 5000), 0, Serve::Wait), // the wall clock was set forward: asking again sets it right
     ];
     for (now, not_before, expected) in rows {
-        assert_eq!(decide::at_hand(now, refresh, expiry, not_before), expected, "{now:?}, {not_before}");
+        assert_eq!(decide::serve(now, refresh, expiry, not_before), expected, "{now:?}, {not_before}");
     }
 }
 
@@ -206,18 +206,26 @@ fn each_answer_to_a_claim_has_its_step() {
         (
             Claimed::Granted { generation: 7, carry: None },
             Step::Fetch { generation: 7, carry: None },
-            Step::Bar(Barred::Stuck),
+            Step::NoFetch(NoFetch::TooManyAbandoned),
         ),
-        (Claimed::Busy { lease_left: S }, Step::Watch { lease_left: S }, Step::Watch { lease_left: S }),
-        (Claimed::Paused(cooling), Step::Cool(cooling), Step::Cool(cooling)),
-        (Claimed::Limited { retry_after: S }, Step::Limit { retry_after: S }, Step::Bar(Barred::Stuck)),
+        (
+            Claimed::Busy { lease_left: S },
+            Step::WaitForUpdater { lease_left: S },
+            Step::WaitForUpdater { lease_left: S },
+        ),
+        (Claimed::Paused(cooling), Step::Pause(cooling), Step::Pause(cooling)),
+        (
+            Claimed::Limited { retry_after: S },
+            Step::Limited { retry_after: S },
+            Step::NoFetch(NoFetch::TooManyAbandoned),
+        ),
     ];
     for (claimed, step, when_stuck) in rows {
         assert_eq!(decide::after_claim(claimed.clone(), None), step);
-        assert_eq!(decide::after_claim(claimed, Some(Barred::Stuck)), when_stuck);
+        assert_eq!(decide::after_claim(claimed, Some(NoFetch::TooManyAbandoned)), when_stuck);
     }
     let cooling = Claimed::Paused(Pause { retry_after: S, class: FailureClass::Throttled });
-    assert_eq!(decide::after_claim(cooling, Some(Barred::Paused)), Step::Bar(Barred::Paused));
+    assert_eq!(decide::after_claim(cooling, Some(NoFetch::OwnPause)), Step::NoFetch(NoFetch::OwnPause));
 }
 
 #[test]
@@ -226,12 +234,12 @@ fn a_flight_is_barred_from_the_issuer_by_stuck_sources_a_pause_or_a_caller_in_a_
         // stuck, paused, what is left to a caller; barred
         (false, false, None, None),
         (false, false, Some(10 * S), None),
-        (false, false, Some(10 * S - ms(1)), Some(Barred::Hurried)),
-        (false, true, Some(S), Some(Barred::Paused)),
-        (true, true, None, Some(Barred::Stuck)),
+        (false, false, Some(10 * S - ms(1)), Some(NoFetch::TooLittleTime)),
+        (false, true, Some(S), Some(NoFetch::OwnPause)),
+        (true, true, None, Some(NoFetch::TooManyAbandoned)),
     ];
     for (stuck, paused, left, barred) in rows {
-        assert_eq!(decide::barred(stuck, paused, left, 10 * S), barred);
+        assert_eq!(decide::no_fetch(stuck, paused, left, 10 * S), barred);
     }
 }
 
@@ -302,7 +310,7 @@ fn only_a_used_up_budget_is_waited_for_and_only_within_the_deadline() {
         (ErrorKind::Store, None, 9 * S, None, Duration::ZERO, S),
     ];
     for (kind, retry_after, deadline_left, rest, remembered, pause) in rows {
-        assert_eq!(decide::rest(kind, retry_after, deadline_left), rest);
+        assert_eq!(decide::retry_pause(kind, retry_after, deadline_left), rest);
         assert_eq!((decide::remembered(retry_after), decide::refresh_pause(retry_after)), (remembered, pause));
     }
 }

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 use token_manager::Budget;
-use token_manager::internals::decide::{self, AtHand, Step};
+use token_manager::internals::decide::{self, Serve, Step};
 use token_manager::internals::policy::Window;
 use token_manager::internals::{Moment, policy};
 use token_manager::store::rules::{EgressState, TokenState};
@@ -165,11 +165,11 @@ impl Fleet {
         let now = moment(self.now);
         let Process { token, flying, waiting_since, .. } = &mut self.processes[process];
         let not_before = if *flying { u64::MAX } else { 0 };
-        let at_hand = token.map_or(AtHand::Gone, |(_, due, gone)| decide::at_hand(now, due, gone, not_before));
-        if at_hand == AtHand::Gone && waiting_since.is_none() {
+        let serve = token.map_or(Serve::Wait, |(_, due, gone)| decide::serve(now, due, gone, not_before));
+        if serve == Serve::Wait && waiting_since.is_none() {
             *waiting_since = Some(self.now);
         }
-        if at_hand != AtHand::Fresh && !*flying {
+        if serve != Serve::Now && !*flying {
             *flying = true;
             self.processes[process].attempt += 1;
             self.send_claim(process);
@@ -234,7 +234,7 @@ impl Fleet {
                 self.at(back + micros(self.settings.issuer) + network, Event::Commit(process));
                 self.at(back + 1_000_000 + network, Event::Renew(process));
             }
-            Step::Watch { lease_left } => {
+            Step::WaitForUpdater { lease_left } => {
                 self.processes[process].lease_left = lease_left;
                 match self.processes[process].listening {
                     true => self.watch(process, back),

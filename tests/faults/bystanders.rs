@@ -5,7 +5,7 @@ use crate::crew::Worker;
 use crate::issuer::Fault;
 use std::time::Duration;
 use token_manager::internals::Moment;
-use token_manager::internals::decide::{self, AtHand};
+use token_manager::internals::decide::{self, Serve};
 use token_manager::internals::policy::Window;
 
 #[test]
@@ -173,26 +173,26 @@ fn hour() -> (Moment, Moment, Moment) {
 fn wall_clock_steps_an_hour_forward() {
     let (asked_at, refresh_at, expires_at) = hour();
     let stepped = Moment { wall: asked_at.wall + HOUR, ..asked_at };
-    assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Gone);
+    assert_eq!(decide::serve(stepped, refresh_at, expires_at, 0), Serve::Wait);
     // One round trip sets it right: the same generation is welcome again, so the store has an answer and nothing is fetched.
     assert_eq!(decide::newer_than(None, 7, 0), 6);
     let (refresh_at, expires_at) =
         decide::times(&Window::default(), stepped, Duration::from_secs(3_500), Duration::from_secs(3_600), false, 0.5);
-    assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Fresh);
+    assert_eq!(decide::serve(stepped, refresh_at, expires_at, 0), Serve::Now);
 }
 
 #[test]
 fn wall_clock_steps_an_hour_back() {
     let (asked_at, refresh_at, expires_at) = hour();
     let stepped = Moment { wall: asked_at.wall - HOUR, ..asked_at };
-    assert_eq!(decide::at_hand(stepped, refresh_at, expires_at, 0), AtHand::Fresh);
+    assert_eq!(decide::serve(stepped, refresh_at, expires_at, 0), Serve::Now);
     let an_hour_later = Moment { mono: asked_at.mono + HOUR, wall: asked_at.wall };
-    assert_eq!(decide::at_hand(an_hour_later, refresh_at, expires_at, 0), AtHand::Gone, "no expired token is served");
+    assert_eq!(decide::serve(an_hour_later, refresh_at, expires_at, 0), Serve::Wait, "no expired token is served");
 }
 
 #[test]
 fn machine_sleeps() {
     let (asked_at, refresh_at, expires_at) = hour();
     let woken = Moment { mono: asked_at.mono, wall: asked_at.wall + 8 * HOUR };
-    assert_eq!(decide::at_hand(woken, refresh_at, expires_at, 0), AtHand::Gone);
+    assert_eq!(decide::serve(woken, refresh_at, expires_at, 0), Serve::Wait);
 }

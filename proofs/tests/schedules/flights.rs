@@ -13,18 +13,18 @@ macro_rules! scenarios {
 
             const LOST: u64 = u64::MAX;
 
-            /// Four threads want an outcome; whoever leads lands with the flight's number.
+            /// Four threads want an outcome; whoever leads finishes with the flight's number.
             pub fn all_learn_the_outcome() {
                 let flights = SingleFlight::new(LOST);
-                let flying = Arc::new(AtomicUsize::new(0));
+                let running = Arc::new(AtomicUsize::new(0));
                 let threads = [(); 4].map(|()| {
-                    let (flights, flying) = (flights.clone(), flying.clone());
+                    let (flights, running) = (flights.clone(), running.clone());
                     thread::spawn(move || match flights.join(far()) {
                         Joined::Lead(leader) => {
-                            assert_eq!(flying.fetch_add(1, SeqCst), 0, "two flights at a time");
+                            assert_eq!(running.fetch_add(1, SeqCst), 0, "two flights at a time");
                             let number = leader.number();
-                            assert_eq!(flying.fetch_sub(1, SeqCst), 1, "two flights at a time");
-                            leader.land(number);
+                            assert_eq!(running.fetch_sub(1, SeqCst), 1, "two flights at a time");
+                            leader.finish(number);
                         }
                         Joined::Follow(number) => {
                             let outcome = flights.wait(number, far()).expect("the deadline is far");
@@ -54,7 +54,7 @@ macro_rules! scenarios {
                 assert!(matches!(flights.join(far()), Joined::Lead(_)), "the next flight may start");
             }
 
-            /// The time passes a follower's deadline at any point, and the leader lands only after the follower left.
+            /// The time passes a follower's deadline at any point, and the leader finishes only after the follower left.
             pub fn a_deadline_holds_while_the_leader_hangs() {
                 let flights = SingleFlight::new(LOST);
                 let Joined::Lead(leader) = flights.join(tick(5)) else { panic!("nobody else flies") };
@@ -68,30 +68,30 @@ macro_rules! scenarios {
                 };
                 let time = thread::spawn(|| [5, 10].into_iter().for_each(advance));
                 follower.join().unwrap();
-                assert_eq!(leader.patience(), Some(tick(10)), "the longest patience counts");
-                leader.land(1);
+                assert_eq!(leader.deadline(), Some(tick(10)), "the latest deadline counts");
+                leader.finish(1);
                 time.join().unwrap();
             }
 
-            /// A landing and a deadline race: the follower is told one of the two, and the truth.
-            pub fn a_landing_races_a_deadline() {
+            /// A finish and a deadline race: the follower is told one of the two, and the truth.
+            pub fn a_finish_races_a_deadline() {
                 let flights = SingleFlight::new(LOST);
                 let Joined::Lead(leader) = flights.join(far()) else { panic!("nobody else flies") };
-                let landed = Arc::new(AtomicUsize::new(0));
-                let (told, seen) = (flights.clone(), landed.clone());
+                let finished = Arc::new(AtomicUsize::new(0));
+                let (told, seen) = (flights.clone(), finished.clone());
                 let follower = thread::spawn(move || {
                     let before = seen.load(SeqCst);
                     match told.wait(1, tick(10)) {
                         Some(outcome) => assert_eq!(outcome, 1),
-                        None => assert!(now() >= 10 && before == 0, "landed before the wait began"),
+                        None => assert!(now() >= 10 && before == 0, "finished before the wait began"),
                     }
                 });
                 let time = thread::spawn(|| advance(10));
-                leader.land(1);
-                landed.store(1, SeqCst);
+                leader.finish(1);
+                finished.store(1, SeqCst);
                 follower.join().unwrap();
                 time.join().unwrap();
-                assert_eq!(flights.wait(1, tick(0)), Some(1), "what has landed is told at once");
+                assert_eq!(flights.wait(1, tick(0)), Some(1), "what has finished is told at once");
             }
         }
     };

@@ -1,4 +1,4 @@
-//! The library's `flight.rs` and `slot.rs` under a schedule explorer, and broken twins that it must see through. The
+//! The library's `flight/single.rs`, `cache.rs` and `slot.rs` under a schedule explorer, and broken twins that it must see through. The
 //! explorer interleaves threads at every lock and atomic; it takes all memory orders for sequentially consistent.
 #![allow(dead_code)] // the files bring all that the library uses of them
 
@@ -6,8 +6,10 @@ mod flights;
 mod slots;
 mod sync;
 
-#[path = "../../../src/flight.rs"]
-mod flight;
+#[path = "../../../src/cache.rs"]
+mod cache;
+#[path = "../../../src/flight/single.rs"]
+mod single;
 #[path = "../../../src/slot.rs"]
 mod slot;
 #[path = "../../../src/token.rs"]
@@ -40,7 +42,7 @@ macro_rules! twin {
         $scenarios!($of, $twin);
     };
 }
-scenarios!(real, flight);
+scenarios!(real, single);
 twin!(scenarios, one_woken, wakes_one);
 twin!(scenarios, none_woken, wakes_none);
 twin!(scenarios, silent_drop, drops_silently);
@@ -75,7 +77,7 @@ fn breaks(what: &str, scenario: fn()) {
 }
 
 #[test]
-fn no_wake_up_is_lost_and_no_two_flights_are_in_the_air() {
+fn no_wake_up_is_lost_and_no_two_flights_run() {
     holds("all learn the outcome", real::all_learn_the_outcome);
 }
 
@@ -87,7 +89,7 @@ fn a_leader_that_panics_or_is_dropped_wakes_all() {
 #[test]
 fn a_deadline_holds_whatever_the_leader_does() {
     holds("a hanging leader", real::a_deadline_holds_while_the_leader_hangs);
-    holds("a landing and a deadline", real::a_landing_races_a_deadline);
+    holds("a finish and a deadline", real::a_finish_races_a_deadline);
 }
 
 #[test]
@@ -113,7 +115,7 @@ fn the_explorer_finds_that_a_dropped_leader_tells_nobody() {
 }
 
 #[test]
-fn the_explorer_finds_that_two_flights_are_in_the_air() {
+fn the_explorer_finds_that_two_flights_run() {
     breaks("two flights at a time", two_flights::all_learn_the_outcome);
 }
 

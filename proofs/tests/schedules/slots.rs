@@ -4,9 +4,10 @@
 macro_rules! slot_scenarios {
     ($name:ident, $slot:ident) => {
         pub mod $name {
+            use crate::cache::SlotHeader;
             use crate::clock::Moment;
             use crate::token::{Secret, Token};
-            use crate::$slot::{Face, Slot};
+            use crate::$slot::Slot;
             use shuttle::sync::atomic::{AtomicU64, Ordering::SeqCst};
             use shuttle::thread;
             use std::sync::Arc;
@@ -18,16 +19,16 @@ macro_rules! slot_scenarios {
             }
 
             /// What a caller gets: a hit, or else a look at the slot.
-            fn get(face: &Face, slot: &Slot) -> Option<u64> {
-                let token = face.hit().or_else(|| slot.look().map(|(token, _)| token))?;
+            fn get(header: &SlotHeader, slot: &Slot) -> Option<u64> {
+                let token = header.get_cached().or_else(|| slot.checkout().map(|(token, _)| token))?;
                 assert_eq!(token.secret(), token.generation().to_string());
                 Some(token.generation())
             }
 
             /// One thread rejects 1 and then 2 while others adopt 2 and 3 and read.
             pub fn what_was_rejected_is_not_returned() {
-                let face = Face::new();
-                let slot = Arc::new(Slot::new(face.clone()));
+                let header = SlotHeader::new();
+                let slot = Arc::new(Slot::new(header.clone()));
                 let rejected = Arc::new(AtomicU64::new(0));
                 slot.adopt(token(1));
                 let reader = {
@@ -35,7 +36,7 @@ macro_rules! slot_scenarios {
                     thread::spawn(move || {
                         for _ in 0..4 {
                             let before = rejected.load(SeqCst);
-                            if let Some(got) = get(&face, &slot) {
+                            if let Some(got) = get(&header, &slot) {
                                 assert!(got > before, "got {got} after {before} was rejected");
                             }
                         }
@@ -46,28 +47,28 @@ macro_rules! slot_scenarios {
                     thread::spawn(move || [2, 3].map(|generation| slot.adopt(token(generation))))
                 };
                 for generation in [1, 2] {
-                    assert!(slot.reject(generation));
+                    assert!(slot.invalidate(generation));
                     rejected.store(generation, SeqCst);
                 }
                 adopter.join().unwrap();
                 reader.join().unwrap();
-                assert_eq!((slot.look().map(|(token, _)| token.generation()), slot.seen()), (Some(3), 3));
+                assert_eq!((slot.peek().map(|(token, _)| token.generation()), slot.seen()), (Some(3), 3));
             }
 
             /// Two threads adopt in opposite orders while two read and doubt.
             pub fn generations_never_go_back() {
-                let face = Face::new();
-                let slot = Arc::new(Slot::new(face.clone()));
+                let header = SlotHeader::new();
+                let slot = Arc::new(Slot::new(header.clone()));
                 let adopters = [[1, 3], [2, 1]].map(|generations| {
                     let slot = slot.clone();
                     thread::spawn(move || generations.map(|generation| slot.adopt(token(generation))))
                 });
                 let readers = [(); 2].map(|()| {
-                    let (slot, face) = (slot.clone(), face.clone());
+                    let (slot, header) = (slot.clone(), header.clone());
                     thread::spawn(move || {
                         let mut last = 0;
                         for _ in 0..3 {
-                            let got = get(&face, &slot).unwrap_or(last);
+                            let got = get(&header, &slot).unwrap_or(last);
                             assert!(got >= last, "got {got} after {last}");
                             last = got;
                         }
@@ -78,7 +79,7 @@ macro_rules! slot_scenarios {
                     thread.join().unwrap();
                 }
                 readers.into_iter().for_each(|thread| thread.join().unwrap());
-                assert_eq!(get(&face, &slot), Some(3));
+                assert_eq!(get(&header, &slot), Some(3));
             }
         }
     };

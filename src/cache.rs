@@ -1,0 +1,129 @@
+//! The hot path of `get`: each thread keeps a clone of the token, under a reference count of its own, and compares one number
+//! that only a new token or an invalidation changes. Nothing here takes a lock or writes a cache line that another thread uses.
+
+use crate::clock::Moment;
+use crate::decide::{self, Serve};
+use crate::sync::{AtomicU64, Ordering, thread_local};
+use crate::token::Token;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{self, AtomicUsize};
+
+/// How many tokens a thread keeps; managers that share an index take turns in it.
+const CACHE_SIZE: usize = 64;
+
+thread_local! {
+    static CACHE: RefCell<Vec<Option<CachedToken>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread's clone of a token, and the version of the slot it was taken from.
+struct CachedToken {
+    version: u64,
+    /// The token's, here so that a hit need not wait for the token's own cache line.
+    refresh_at: Moment,
+    token: Token,
+}
+
+/// What a hit reads: one cache line, written only when the token changes or a flight starts or ends. Not padded to two,
+/// as for a line that is written often: what lies beside it is its own reference count, at rest while managers are.
+#[repr(align(64))]
+pub struct SlotHeader {
+    /// Changes with the token, and is never the same in two slots; 0 while there is no token.
+    version: AtomicU64,
+    /// When the next refresh may start, in nanoseconds of the monotonic clock.
+    not_before: AtomicU64,
+    cache_index: usize,
+}
+
+impl SlotHeader {
+    pub fn new() -> Arc<SlotHeader> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let cache_index = MADE.fetch_add(1, Ordering::Relaxed) % CACHE_SIZE;
+        Arc::new(SlotHeader { version: AtomicU64::new(0), not_before: AtomicU64::new(0), cache_index })
+    }
+
+    /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
+    #[inline]
+    pub fn get_cached(&self) -> Option<Token> {
+        // Before all else, so that nothing has to be saved across the calls to the clock.
+        let now = Moment::now();
+        CACHE
+            .try_with(|cache| {
+                let cache = cache.borrow();
+                let cached = cache.get(self.cache_index)?.as_ref()?;
+                if cached.version != self.version.load(Ordering::Acquire) {
+                    return None;
+                }
+                if !now.reached(cached.refresh_at) {
+                    return Some(cached.token.clone());
+                }
+                match self.serve(now, &cached.token) {
+                    Serve::Now => Some(cached.token.clone()),
+                    Serve::NowAndRefresh | Serve::Wait => None,
+                }
+            })
+            .ok()
+            .flatten()
+    }
+
+    /// Returns the calling thread's clone, due or expired though it may be, if it is of the present token.
+    pub fn peek_cached(&self) -> Option<Token> {
+        let cached = CACHE.try_with(|cache| {
+            let cache = cache.borrow();
+            let cached = cache.get(self.cache_index)?.as_ref()?;
+            (cached.version == self.version.load(Ordering::Acquire)).then(|| cached.token.clone())
+        });
+        cached.ok().flatten()
+    }
+
+    /// Keeps a clone for the calling thread's next hits.
+    pub fn put_cached(&self, version: u64, token: &Token) {
+        // A thread that is ending has no cache any more, and needs none.
+        let _ = CACHE.try_with(|cache| {
+            let mut cache = cache.borrow_mut();
+            if cache.len() <= self.cache_index {
+                cache.resize_with(self.cache_index + 1, || None);
+            }
+            cache[self.cache_index] =
+                Some(CachedToken { version, refresh_at: token.refresh_at(), token: token.unshared() });
+        });
+    }
+
+    #[inline]
+    pub fn serve(&self, now: Moment, token: &Token) -> Serve {
+        decide::serve(now, token.refresh_at(), token.expires_at(), self.not_before.load(Ordering::Relaxed))
+    }
+
+    /// Returns the present version.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Makes all threads' clones stale; the caller holds the slot's write lock.
+    pub fn publish(&self, has_token: bool) {
+        static VERSIONS: atomic::AtomicU64 = atomic::AtomicU64::new(1);
+        let version = if has_token { VERSIONS.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        self.version.store(version, Ordering::Release);
+    }
+
+    /// Lets no refresh start before then.
+    pub fn postpone(&self, until: Moment) {
+        self.not_before.store(until.mono, Ordering::Relaxed);
+    }
+
+    /// Lets a refresh start at any time.
+    pub fn allow_refresh(&self) {
+        self.not_before.store(0, Ordering::Relaxed);
+    }
+
+    /// Postpones the next refresh to `until` if `running` says that one is under way; a flight that finishes meanwhile has the
+    /// last word. Returns what `running` said.
+    pub fn postpone_while(&self, until: Moment, running: impl FnOnce() -> bool) -> bool {
+        let last = self.not_before.load(Ordering::Relaxed);
+        let runs = running();
+        if runs {
+            let _ = self.not_before.compare_exchange(last, until.mono, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        runs
+    }
+}

@@ -1,0 +1,128 @@
+//! Runs the source, on a thread of its own while the lease is renewed here, and lets go of one that overruns its limit.
+
+use crate::clock::{self, Moment};
+use crate::event::Event;
+use crate::flight::settle::{self, TimedFetch};
+use crate::reentrancy::ReentrancyGuard;
+use crate::source::{Attempt, FetchError};
+use crate::state::{Counters, State, retry_while_exhausted};
+use crate::store::Lease;
+use crate::threads;
+use crate::token::Secret;
+use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+type FetchResult = Result<TimedFetch, FetchError>;
+
+/// Runs the source once, on the calling thread, until the fetch limit or `deadline` if that is sooner.
+pub fn fetch_here(state: &State, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> FetchResult {
+    Counters::count(&state.counters.fetches);
+    call_source(state, lease, carry, deadline.min(fetch_deadline(state)))
+}
+
+/// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit.
+pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, carry: Option<Secret>) -> FetchResult {
+    Counters::count(&state.counters.fetches);
+    let deadline = fetch_deadline(state);
+    // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
+    let (tx, rx) = bounded(0);
+    let source = {
+        let (state, lease, carry) = (state.clone(), lease.clone(), carry.clone());
+        move || {
+            let result = call_source(&state, &lease, carry, deadline);
+            if let Err(SendError(late)) = tx.send(result) {
+                let _returned = AbandonedGuard(&state);
+                match late {
+                    Ok(fetch) => settle::commit(&state, &lease, fetch),
+                    Err(error) => drop(settle::report_failure(&state, &lease, error, None)),
+                }
+            }
+        }
+    };
+    let policy = &state.settings.policy;
+    if threads::spawn("tkm-source", &state.threads, source).is_err() {
+        // No thread to be had: fetch on this one, under a lease that needs no renewal.
+        renew(state, lease, policy.inline_lease());
+        return call_source(state, lease, carry, deadline);
+    }
+    AbandonOnDrop { state, lease, rx, is_answered: false }.wait(deadline)
+}
+
+fn fetch_deadline(state: &State) -> Instant {
+    clock::deadline(state.settings.policy.fetch_limit)
+}
+
+/// A source that runs on its own thread; whoever lets go of it without its answer, by a panic too, abandons it.
+struct AbandonOnDrop<'a> {
+    state: &'a State,
+    lease: &'a Lease,
+    rx: Receiver<FetchResult>,
+    is_answered: bool,
+}
+
+impl AbandonOnDrop<'_> {
+    /// Waits for the source's answer and renews the lease meanwhile.
+    fn wait(&mut self, deadline: Instant) -> FetchResult {
+        let lease_length = self.state.settings.policy.renewed_lease();
+        loop {
+            match self.rx.recv_deadline(deadline.min(clock::deadline(lease_length / 3))) {
+                Ok(result) => {
+                    self.is_answered = true;
+                    return result;
+                }
+                Err(RecvTimeoutError::Timeout) if clock::left(deadline).is_zero() => {
+                    return Err(FetchError::unknown_outcome("the token source overran its limit"));
+                }
+                Err(RecvTimeoutError::Timeout) => renew(self.state, self.lease, lease_length),
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.is_answered = true;
+                    let message = "the thread of the token source ended without an answer";
+                    return Err(FetchError::unknown_outcome(message));
+                }
+            }
+        }
+    }
+}
+
+impl Drop for AbandonOnDrop<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.state.abandon(self.lease);
+        }
+    }
+}
+
+/// The duty of an abandoned source's thread to say that it has returned, even by a panic.
+struct AbandonedGuard<'a>(&'a State);
+
+impl Drop for AbandonedGuard<'_> {
+    fn drop(&mut self) {
+        self.0.abandoned_returned();
+    }
+}
+
+/// Calls the source on this thread and refuses what cannot be used.
+fn call_source(state: &State, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> FetchResult {
+    let _inside = ReentrancyGuard::enter(state.id);
+    let attempt = Attempt { owner: lease.owner.clone(), generation: lease.generation, carry, deadline };
+    let asked_at = Moment::now();
+    // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
+    let fetched = catch_unwind(AssertUnwindSafe(|| state.settings.source.fetch(&attempt)))
+        .unwrap_or_else(|_| Err(FetchError::unknown_outcome("the token source panicked")))?;
+    match fetched.fault() {
+        None => Ok(TimedFetch { fetched, asked_at }),
+        Some(fault) => Err(FetchError::unknown_outcome(fault)),
+    }
+}
+
+fn renew(state: &State, lease: &Lease, length: Duration) {
+    let until = clock::deadline(length / 3);
+    match retry_while_exhausted(until, || state.settings.store.renew(&state.settings.name, lease, length)) {
+        Ok(true) => {}
+        Ok(false) => state.settings.emit(Event::LeaseLost { generation: lease.generation }),
+        // The next renewal may succeed in time; if none does, the commit is late and says so.
+        Err(error) => drop(state.store_failed("renew the lease", error)),
+    }
+}

@@ -1,0 +1,168 @@
+//! What managers and stores say to each other. Durations only, no dates: clocks of two machines are never compared.
+
+use crate::error::FailureClass;
+use crate::policy::Budget;
+use crate::token::Secret;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where a token lives in a store: all tokens of one namespace and group may share a budget.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TokenName {
+    pub namespace: Arc<str>,
+    pub group: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for TokenName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{{{}}}:{}", self.namespace, self.group, self.name)
+    }
+}
+
+/// What a flight asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// The process that asks, and which of its flights.
+    pub owner: &'a str,
+    pub attempt: u64,
+    /// Only a token of a higher generation than this is an answer.
+    pub newer_than: u64,
+    /// How long the lease is to last if one is granted.
+    pub lease: Duration,
+    /// What a fetch is charged to, if allowed to be charged at all: without a budget the claim is never granted.
+    pub budget: Option<Budget>,
+    pub egress: &'a str,
+}
+
+impl Claim<'_> {
+    /// Returns the microseconds that one fetch uses up and how many may be made at once: none without a budget.
+    pub(crate) fn emission_and_burst(&self) -> (u64, u32) {
+        self.budget.map_or((1_000_000, 0), |budget| (budget.emission_micros(), budget.burst_size()))
+    }
+}
+
+/// What the store answers to a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// There is a token newer than the one named.
+    Token(Stored),
+    /// The asker is the updater now: it fetches the token of this generation.
+    Granted { generation: u64, carry: Option<Secret> },
+    /// Another updater is fetching.
+    Busy { lease_left: Duration },
+    /// The last fetch failed, and the fleet pauses.
+    Paused(Pause),
+    /// The budget is used up.
+    Limited { retry_after: Duration },
+}
+
+/// A token as the store holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stored {
+    pub generation: u64,
+    pub value: Secret,
+    /// How long it may still be used.
+    pub left: Duration,
+    /// The whole life that the issuer gave it.
+    pub life: Duration,
+    /// Whether a later grant may have revoked it.
+    pub doubted: bool,
+}
+
+/// A failed fetch on its way to the store.
+#[derive(Clone, Copy, Debug)]
+pub struct Failure<'a> {
+    pub class: FailureClass,
+    /// How long the issuer asked to be left alone. A shorter time than the first cool-down counts as that.
+    pub retry_after: Option<Duration>,
+    /// The egress that the issuer counted the request for: being throttled concerns it alone.
+    pub egress: &'a str,
+}
+
+/// The pause after a failed fetch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    pub retry_after: Duration,
+    pub class: FailureClass,
+}
+
+/// The proof of being the updater.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    pub owner: Arc<str>,
+    pub attempt: u64,
+    pub generation: u64,
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.generation, self.owner, self.attempt)
+    }
+}
+
+/// A fetched token on its way to the store.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub value: Secret,
+    /// How long it may be used from now.
+    pub left: Duration,
+    /// The whole life that the issuer gave it.
+    pub life: Duration,
+    /// How long ago the fetch began, if known. A store that may carry out a commit late, because it was stopped
+    /// meanwhile, takes off what it sees of that delay: more time has passed for it since the grant than this.
+    pub age: Option<Duration>,
+    pub carry: Option<Secret>,
+    /// How long the carried secret is kept; `None` for ever.
+    pub carry_lifetime: Option<Duration>,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The token is in the store; doubted if the lease had been lost.
+    Written { doubted: bool },
+    /// A newer token was there and stays.
+    Superseded(Stored),
+    /// The generation is invalid already; it was not written.
+    Invalid,
+}
+
+/// What happened to a token in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Change {
+    /// A token of this generation was committed.
+    Committed(u64),
+    /// Every generation up to this one is doubted.
+    Doubted(u64),
+    /// Every generation up to this one is invalid.
+    Invalidated(u64),
+    /// A fetch failed.
+    Failed(FailureClass),
+}
+
+/// What the store knows of a token; for operators. Holds no secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The stored token: its generation, and how long it may still be used.
+    pub token: Option<(u64, Duration)>,
+    /// The updater key as written, `<generation>:<owner>:<attempt>`, and what is left of its lease.
+    pub updater: Option<(String, Duration)>,
+    /// The last generation granted; 0 if none is known.
+    pub granted: u64,
+    /// The highest invalid generation; 0 if none.
+    pub invalidated: u64,
+    /// The highest doubted generation; 0 if none.
+    pub doubted: u64,
+    /// The pause after a failure, of the fleet or of this egress, if one stands; the one that ends last.
+    pub pause: Option<Pause>,
+    /// How many fetches have failed in a row.
+    pub fails: u64,
+    /// Whether a secret is carried for the next fetch.
+    pub carries: bool,
+    /// How far ahead of time the budget is spent.
+    pub budget_spent: Duration,
+}
