@@ -69,12 +69,13 @@ impl Budget {
         Budget { burst: count, ..self }
     }
 
-    /// Returns the time that one fetch uses up, in microseconds.
-    pub(crate) fn emission_micros(self) -> u64 {
-        60_000_000 / u64::from(self.per_minute.max(1))
+    /// Returns the time that one fetch uses up, exact to the microsecond: the emission interval of the algorithm.
+    pub fn emission_interval(self) -> Duration {
+        Duration::from_micros(60_000_000 / u64::from(self.per_minute.max(1)))
     }
 
-    pub(crate) fn burst_size(self) -> u32 {
+    /// Returns how many fetches may be made at once.
+    pub fn max_burst(self) -> u32 {
         self.burst
     }
 }

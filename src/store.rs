@@ -3,13 +3,18 @@
 pub use crate::token::Secret;
 pub use error::{StoreError, StoreErrorKind};
 pub use messages::{Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName};
+pub use state_store::{StateBackend, StateStore, Step};
 use std::time::Duration;
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod error;
+mod forward;
 pub(crate) mod memory;
 mod messages;
 pub(crate) mod redis;
 pub mod rules;
+mod state_store;
 
 /// Keeps the token of a fleet and decides who fetches the next one.
 ///

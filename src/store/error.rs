@@ -1,7 +1,7 @@
 //! What a store says when it cannot do as asked.
 
 use crate::error::Cause;
-use std::fmt;
+use std::{fmt, io};
 
 /// What kind of trouble the store has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +44,13 @@ impl StoreError {
     /// Returns what kind of trouble it is.
     pub fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+}
+
+impl From<io::Error> for StoreError {
+    /// Makes an error of the kind [`Unreachable`](StoreErrorKind::Unreachable).
+    fn from(error: io::Error) -> StoreError {
+        StoreError::new(StoreErrorKind::Unreachable, "the store cannot be read or written").because(error)
     }
 }
 

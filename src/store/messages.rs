@@ -36,13 +36,6 @@ pub struct Claim<'a> {
     pub egress: &'a str,
 }
 
-impl Claim<'_> {
-    /// Returns the microseconds that one fetch uses up and how many may be made at once: none without a budget.
-    pub(crate) fn emission_and_burst(&self) -> (u64, u32) {
-        self.budget.map_or((1_000_000, 0), |budget| (budget.emission_micros(), budget.burst_size()))
-    }
-}
-
 /// What the store answers to a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {

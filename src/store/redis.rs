@@ -1,5 +1,6 @@
 //! The store of a fleet: each verb is one Lua script, atomic in Redis. This file and its folder alone name `redis`.
 
+use super::rules::emission_and_burst;
 use super::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind, Stored,
     Subscription, TokenName,
@@ -123,7 +124,7 @@ impl Store for RedisStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
         let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, claim.egress));
-        let (emission, burst) = claim.emission_and_burst();
+        let (emission, burst) = emission_and_burst(claim);
         let args = [
             claim.attempt.to_string(),
             claim.newer_than.to_string(),

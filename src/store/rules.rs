@@ -1,109 +1,30 @@
-//! The protocol's rules, one method a verb, as the Lua scripts have them. Pure: the time comes in as an argument, in
-//! microseconds; every effect is in the ledger, in the egress and in the list of changes to announce.
+//! The protocol's rules, one method a verb: what the Lua scripts do in Redis, for stores that change their states themselves.
+//!
+//! Pure: the time comes in as an argument, in microseconds since 1970 by the one clock that all processes of the fleet share;
+//! every effect is in the states and in the list of changes, which the store announces once they are kept. Whoever
+//! has a place that can change two values in one step makes a whole store of it with [`StateStore`](super::StateStore).
+
+mod encoding;
+mod state;
 
 use super::{Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored};
 use crate::error::FailureClass;
 use crate::policy::{COMMIT_TRANSIT, FIRST_PAUSE, MAX_BACKOFF, MAX_PAUSE, MIN_LIFE};
 use crate::token::Secret;
+use state::after;
+pub use state::{Carry, EgressState, FleetPause, Meta, Span, StoredToken, TokenState, Updater};
 use std::time::Duration;
 
-/// What the store holds of one token.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct TokenState {
-    pub token: Option<StoredToken>,
-    pub updater: Option<Updater>,
-    pub meta: Meta,
-    pub carry: Option<(Secret, Option<u64>)>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct StoredToken {
-    pub generation: u64,
-    pub value: Secret,
-    pub life: Duration,
-    pub expires_at: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Updater {
-    pub lease: Lease,
-    pub span: Span,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Meta {
-    pub granted: u64,
-    pub invalidated: u64,
-    pub doubted: u64,
-    pub pause: Option<FleetPause>,
-    pub fails: u64,
-}
-
-/// The pause of the fleet, and the generation whose fetch failed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct FleetPause {
-    pub span: Span,
-    pub class: FailureClass,
-    pub generation: u64,
-}
-
-/// What the store holds of one egress, for all tokens of a group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct EgressState {
-    /// The budget: until its theoretical arrival time, at most as long as a whole burst takes.
-    pub spent: Option<Span>,
-    /// The pause that the issuer imposed on it.
-    pub pause: Option<Span>,
-}
-
-/// A span of time with its end and its length: a clock that is set back draws out what is left of it, but never beyond its
-/// length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Span {
-    pub ends_at: u64,
-    pub length: Duration,
-}
-
-impl Span {
-    fn new(now: u64, length: Duration) -> Span {
-        Span { ends_at: now + length.as_micros() as u64, length }
-    }
-
-    /// Returns the span as it stands now, `None` when it has ended.
-    fn at(self, now: u64) -> Option<Span> {
-        let longest = now + self.length.as_micros() as u64;
-        Some(Span { ends_at: self.ends_at.min(longest), ..self }).filter(|span| span.ends_at > now)
-    }
-
-    fn left(self, now: u64) -> Duration {
-        micros(self.ends_at.saturating_sub(now))
-    }
-}
-
 impl TokenState {
-    /// Forgets what has ended by `now`, as Redis does by itself, and cuts what a clock that was set back has drawn out.
-    fn settle(&mut self, now: u64) {
-        if let Some(token) = &mut self.token {
-            token.expires_at = token.expires_at.min(now + token.life.as_micros() as u64);
-        }
-        self.token.take_if(|token| token.expires_at <= now);
-        if let Some(updater) = self.updater.take() {
-            self.updater = updater.span.at(now).map(|span| Updater { span, ..updater });
-        }
-        if let Some(pause) = self.meta.pause.take() {
-            self.meta.pause = pause.span.at(now).map(|span| FleetPause { span, ..pause });
-        }
-        self.carry.take_if(|(_, expires_at)| expires_at.is_some_and(|at| at <= now));
-    }
-
-    /// `claim.lua`.
+    /// Answers a claim: with a token newer than it names, or with the right to fetch one, or with what stands against that.
+    /// As `claim.lua`.
     pub fn claim(&mut self, now: u64, claim: &Claim<'_>, egress: &mut EgressState) -> Claimed {
-        self.settle(now);
-        egress.settle(now);
+        self.expire(now);
+        egress.expire(now);
         if let Some(stored) = self.served(now).filter(|stored| stored.generation > claim.newer_than) {
             return Claimed::Token(stored);
         }
-        let carry = self.carry.as_ref().map(|(secret, _)| secret.clone());
+        let carry = self.carry.as_ref().map(|carry| carry.secret.clone());
         if let Some(Updater { lease, span }) = &self.updater {
             if *lease.owner == *claim.owner && lease.attempt == claim.attempt {
                 return Claimed::Granted { generation: lease.generation, carry };
@@ -113,7 +34,7 @@ impl TokenState {
         if let Some(cooling) = self.cooling(now, egress) {
             return Claimed::Paused(cooling);
         }
-        let (emission, burst) = claim.emission_and_burst();
+        let (emission, burst) = emission_and_burst(claim);
         if burst == 0 {
             return Claimed::Limited { retry_after: micros(emission) };
         }
@@ -134,9 +55,9 @@ impl TokenState {
         Claimed::Granted { generation, carry }
     }
 
-    /// `renew.lua`.
+    /// Extends a lease, counted from now; false if it is lost. As `renew.lua`.
     pub fn renew(&mut self, now: u64, lease: &Lease, length: Duration) -> bool {
-        self.settle(now);
+        self.expire(now);
         match &mut self.updater {
             Some(updater) if updater.lease == *lease => {
                 updater.span = Span::new(now, length);
@@ -146,9 +67,9 @@ impl TokenState {
         }
     }
 
-    /// `commit.lua`.
+    /// Stores a fetched token and gives the lease back. As `commit.lua`.
     pub fn commit(&mut self, now: u64, lease: &Lease, grant: &Grant, changes: &mut Vec<Change>) -> Committed {
-        self.settle(now);
+        self.expire(now);
         let generation = lease.generation;
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
         if stored == generation && self.token.as_ref().is_some_and(|token| token.value == grant.value) {
@@ -173,8 +94,8 @@ impl TokenState {
         let late = grant.age.map_or(Duration::ZERO, |age| micros(now.saturating_sub(generation)).saturating_sub(age));
         let left = if late > COMMIT_TRANSIT { grant.left.saturating_sub(late) } else { grant.left.max(MIN_LIFE) };
         if let Some(carry) = &grant.carry {
-            let expires_at = grant.carry_lifetime.map(|lifetime| now + lifetime.as_micros() as u64);
-            self.carry = Some((carry.clone(), expires_at));
+            let expires_at = grant.carry_lifetime.map(|lifetime| after(now, lifetime));
+            self.carry = Some(Carry { secret: carry.clone(), expires_at });
         }
         if left < MIN_LIFE {
             return Committed::Invalid;
@@ -183,6 +104,7 @@ impl TokenState {
         Committed::Written { doubted: generation <= self.meta.doubted }
     }
 
+    /// Records a failed fetch and gives the lease back; returns the pause that the reporter has to keep. As
     /// `record_failure.lua`.
     pub fn record_failure(
         &mut self,
@@ -192,8 +114,8 @@ impl TokenState {
         egress: &mut EgressState,
         changes: &mut Vec<Change>,
     ) -> Option<Pause> {
-        self.settle(now);
-        egress.settle(now);
+        self.expire(now);
+        egress.expire(now);
         let Failure { class, retry_after, .. } = *failure;
         if class == FailureClass::UnknownOutcome {
             self.doubt_all(now, lease.generation, changes);
@@ -228,9 +150,9 @@ impl TokenState {
         self.cooling(now, egress)
     }
 
-    /// `invalidate.lua`.
+    /// Invalidates every generation up to this one. As `invalidate.lua`.
     pub fn invalidate(&mut self, now: u64, generation: u64, changes: &mut Vec<Change>) {
-        self.settle(now);
+        self.expire(now);
         if generation > self.meta.invalidated {
             self.meta.invalidated = generation;
             self.token.take_if(|token| token.generation == generation);
@@ -238,9 +160,10 @@ impl TokenState {
         }
     }
 
+    /// Puts back a token that was lost here, unless anything known here speaks against it; returns whether it is here now. As
     /// `offer.lua`.
     pub fn offer(&mut self, now: u64, token: &Stored, changes: &mut Vec<Change>) -> bool {
-        self.settle(now);
+        self.expire(now);
         let Stored { generation, value, left, life, .. } = token;
         if let Some(stored) = &self.token
             && stored.generation >= *generation
@@ -258,23 +181,23 @@ impl TokenState {
         true
     }
 
-    /// `lift_pause.lua`.
+    /// Ends the pauses of the fleet and of the egress. As `lift_pause.lua`.
     pub fn lift_pause(&mut self, egress: &mut EgressState) {
         self.meta.pause = None;
         self.meta.fails = 0;
         egress.pause = None;
     }
 
-    /// Whether the updater key is there.
+    /// Returns whether a process holds the lease.
     pub fn has_updater(&mut self, now: u64) -> bool {
-        self.settle(now);
+        self.expire(now);
         self.updater.is_some()
     }
 
-    /// `inspect.lua`.
+    /// Tells what is known of the token. As `inspect.lua`.
     pub fn inspect(&mut self, now: u64, egress: &mut EgressState) -> Inspection {
-        self.settle(now);
-        egress.settle(now);
+        self.expire(now);
+        egress.expire(now);
         Inspection {
             token: self.token.as_ref().map(|token| (token.generation, micros(token.expires_at - now))),
             updater: self.updater.as_ref().map(|updater| (updater.lease.to_string(), updater.span.left(now))),
@@ -286,12 +209,6 @@ impl TokenState {
             carries: self.carry.is_some(),
             budget_spent: egress.spent.map_or(Duration::ZERO, |spent| spent.left(now)),
         }
-    }
-
-    /// Whether nothing is left that anybody could ask for. What it still knows of generations, a late commit brings doubt for.
-    pub fn forgettable(&mut self, now: u64) -> bool {
-        self.settle(now);
-        self.token.is_none() && self.updater.is_none() && self.meta.pause.is_none() && self.carry.is_none()
     }
 
     /// Returns the stored token unless it is invalid.
@@ -315,7 +232,7 @@ impl TokenState {
         life: Duration,
         changes: &mut Vec<Change>,
     ) {
-        let expires_at = now + left.max(MIN_LIFE).as_micros() as u64;
+        let expires_at = after(now, left.max(MIN_LIFE));
         self.token = Some(StoredToken { generation, value: value.clone(), life, expires_at });
         changes.push(Change::Committed(generation));
     }
@@ -337,19 +254,6 @@ impl TokenState {
     }
 }
 
-impl EgressState {
-    fn settle(&mut self, now: u64) {
-        self.spent = self.spent.and_then(|spent| spent.at(now));
-        self.pause = self.pause.and_then(|pause| pause.at(now));
-    }
-
-    /// Whether nothing of it binds anybody any more.
-    pub fn forgettable(&mut self, now: u64) -> bool {
-        self.settle(now);
-        *self == EgressState::default()
-    }
-}
-
 /// The pause after the `fails`-th failure in a row: doubling, with up to a quarter more taken from the clock's digits.
 fn cool_down(class: FailureClass, fails: u64, now: u64) -> Duration {
     let first = if class == FailureClass::CredentialsRejected { MAX_BACKOFF } else { FIRST_PAUSE };
@@ -359,4 +263,9 @@ fn cool_down(class: FailureClass, fails: u64, now: u64) -> Duration {
 
 fn micros(count: u64) -> Duration {
     Duration::from_micros(count)
+}
+
+/// Returns the microseconds that one fetch uses up and how many may be made at once: none without a budget.
+pub(super) fn emission_and_burst(claim: &Claim<'_>) -> (u64, u32) {
+    claim.budget.map_or((1_000_000, 0), |budget| (budget.emission_interval().as_micros() as u64, budget.max_burst()))
 }

@@ -1,0 +1,151 @@
+//! What a store keeps: of one token, and of one egress. Times are microseconds since 1970 by the store's clock.
+
+use crate::error::FailureClass;
+use crate::store::Lease;
+use crate::token::Secret;
+use std::time::Duration;
+
+/// What a store keeps of one token. The verbs change it; [`encode`](TokenState::encode) writes it down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TokenState {
+    /// The token, until it expires.
+    pub token: Option<StoredToken>,
+    /// The process that fetches, until its lease ends.
+    pub updater: Option<Updater>,
+    /// What outlives tokens and updaters.
+    pub meta: Meta,
+    /// The secret for the next fetch.
+    pub carry: Option<Carry>,
+}
+
+/// A token in the store.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StoredToken {
+    /// The number of its grant.
+    pub generation: u64,
+    /// The secret text.
+    pub value: Secret,
+    /// The whole life that the issuer gave it.
+    pub life: Duration,
+    /// When it must not be served any more.
+    pub expires_at: u64,
+}
+
+/// The process that fetches.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Updater {
+    /// The proof that it holds.
+    pub lease: Lease,
+    /// How long the lease lasts.
+    pub span: Span,
+}
+
+/// What is known of generations and failures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Meta {
+    /// The last generation granted; 0 if none.
+    pub granted: u64,
+    /// The highest invalidated generation; 0 if none.
+    pub invalidated: u64,
+    /// The highest doubted generation; 0 if none.
+    pub doubted: u64,
+    /// The fleet's pause.
+    pub pause: Option<FleetPause>,
+    /// How many fetches have failed in a row.
+    pub fails: u64,
+}
+
+/// The pause of the fleet after a failed fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FleetPause {
+    /// How long it lasts.
+    pub span: Span,
+    /// How the fetch failed.
+    pub class: FailureClass,
+    /// The generation that it was to bring.
+    pub generation: u64,
+}
+
+/// A secret for the next fetch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Carry {
+    /// The secret text.
+    pub secret: Secret,
+    /// When it is dropped; `None` for never.
+    pub expires_at: Option<u64>,
+}
+
+/// What a store keeps of one egress, for all tokens of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EgressState {
+    /// The budget that is spent: until its theoretical arrival time, at most as long as a whole burst takes.
+    pub spent: Option<Span>,
+    /// The pause that the issuer imposed on it.
+    pub pause: Option<Span>,
+}
+
+/// A span of time with its end and its length: a clock that is set back draws out what is left of it, but never beyond its
+/// length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Span {
+    /// When it ends.
+    pub ends_at: u64,
+    /// How long it was when it began.
+    pub length: Duration,
+}
+
+impl Span {
+    pub(super) fn new(now: u64, length: Duration) -> Span {
+        Span { ends_at: after(now, length), length }
+    }
+
+    /// Returns the span as it stands now, `None` when it has ended.
+    fn at(self, now: u64) -> Option<Span> {
+        Some(Span { ends_at: self.ends_at.min(after(now, self.length)), ..self }).filter(|span| span.ends_at > now)
+    }
+
+    pub(super) fn left(self, now: u64) -> Duration {
+        Duration::from_micros(self.ends_at.saturating_sub(now))
+    }
+}
+
+pub(super) fn after(now: u64, span: Duration) -> u64 {
+    now.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+}
+
+impl TokenState {
+    /// Forgets what has ended by `now`, as Redis does by itself, and cuts what a clock that was set back has drawn out.
+    pub(super) fn expire(&mut self, now: u64) {
+        if let Some(token) = &mut self.token {
+            token.expires_at = token.expires_at.min(after(now, token.life));
+        }
+        self.token.take_if(|token| token.expires_at <= now);
+        if let Some(updater) = self.updater.take() {
+            self.updater = updater.span.at(now).map(|span| Updater { span, ..updater });
+        }
+        if let Some(pause) = self.meta.pause.take() {
+            self.meta.pause = pause.span.at(now).map(|span| FleetPause { span, ..pause });
+        }
+        self.carry.take_if(|carry| carry.expires_at.is_some_and(|at| at <= now));
+    }
+
+    /// Returns whether nothing is left that anybody could ask for, so that a store may forget it. What it still knows of
+    /// generations is then made up for: a late commit brings doubt.
+    pub fn is_forgettable(&mut self, now: u64) -> bool {
+        self.expire(now);
+        self.token.is_none() && self.updater.is_none() && self.meta.pause.is_none() && self.carry.is_none()
+    }
+}
+
+impl EgressState {
+    pub(super) fn expire(&mut self, now: u64) {
+        self.spent = self.spent.and_then(|spent| spent.at(now));
+        self.pause = self.pause.and_then(|pause| pause.at(now));
+    }
+
+    /// Returns whether nothing of it binds anybody any more, so that a store may forget it.
+    pub fn is_forgettable(&mut self, now: u64) -> bool {
+        self.expire(now);
+        *self == EgressState::default()
+    }
+}

@@ -1,0 +1,65 @@
+//! The form in which a store of states keeps them: what one version wrote, all later ones read.
+
+use std::time::Duration;
+use token_manager::FailureClass;
+use token_manager::store::rules::{Carry, EgressState, FleetPause, Meta, Span, StoredToken, TokenState, Updater};
+use token_manager::store::{Lease, Secret, StoreErrorKind};
+
+fn span(ends_at: u64, seconds: u64) -> Span {
+    Span { ends_at, length: Duration::from_secs(seconds) }
+}
+
+fn full() -> TokenState {
+    TokenState {
+        token: Some(StoredToken {
+            generation: 7,
+            value: Secret::new("a\nß"),
+            life: Duration::from_secs(3600),
+            expires_at: u64::MAX,
+        }),
+        updater: Some(Updater { lease: Lease { owner: "o".into(), attempt: 2, generation: 8 }, span: span(9, 3) }),
+        meta: Meta {
+            granted: 8,
+            invalidated: 6,
+            doubted: 5,
+            pause: Some(FleetPause { span: span(10, 1), class: FailureClass::Unavailable, generation: 4 }),
+            fails: 1,
+        },
+        carry: Some(Carry { secret: Secret::new(""), expires_at: Some(11) }),
+    }
+}
+
+#[test]
+fn every_state_is_read_as_it_was_written() {
+    let forever = TokenState { carry: Some(Carry { secret: Secret::new("c"), expires_at: None }), ..full() };
+    for state in [TokenState::default(), full(), forever] {
+        assert_eq!(TokenState::decode(&state.encode()).unwrap(), state);
+    }
+    for state in [EgressState::default(), EgressState { spent: Some(span(1, 2)), pause: Some(span(3, 4)) }] {
+        assert_eq!(EgressState::decode(&state.encode()).unwrap(), state);
+    }
+}
+
+#[test]
+fn version_one_is_written_like_this() {
+    let state = EgressState { spent: Some(span(0x0102, 0)), pause: None };
+    assert_eq!(state.encode(), [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let token = TokenState { carry: Some(Carry { secret: Secret::new("hi"), expires_at: None }), ..Default::default() };
+    let zeros = |count: usize| vec![0; count];
+    let written = [vec![1, 0, 0], zeros(32), vec![0, 1, 2], zeros(7), b"hi".to_vec(), vec![0]].concat();
+    assert_eq!(token.encode(), written);
+}
+
+#[test]
+fn what_is_cut_longer_or_of_another_version_is_refused_and_not_quoted() {
+    let bytes = full().encode();
+    for length in 0..bytes.len() {
+        let error = TokenState::decode(&bytes[..length]).expect_err("it is cut");
+        assert_eq!(error.kind(), StoreErrorKind::Malformed);
+        assert!(!error.to_string().contains('ß'));
+    }
+    assert!(TokenState::decode(&[&bytes[..], &[0]].concat()).is_err());
+    let newer = TokenState::decode(&[&[2], &bytes[1..]].concat()).unwrap_err();
+    assert!(newer.to_string().contains("has version 2, this library writes 1"), "{newer}");
+    assert!(EgressState::decode(&bytes).is_err());
+}
