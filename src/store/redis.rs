@@ -2,25 +2,29 @@
 
 use super::rules::emission_and_burst;
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind, Stored,
-    Subscription, TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
+    TokenName,
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
-use ::redis::Value;
-use connection::{Connector, Script, failure};
-use listener::RedisSubscription;
+use connect::Connector;
+use failure::failure;
 use pool::Pool;
 use reply::Reply;
+use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
+use subscription::RedisSubscription;
 
+mod connect;
 mod connection;
-mod line;
-mod listener;
+mod failure;
 mod options;
 mod pool;
 mod reply;
+mod script;
+mod stream;
+mod subscription;
 
 pub use options::RedisOptions;
 
@@ -38,40 +42,27 @@ struct Shared {
 impl Shared {
     /// Returns this process's pool.
     fn pool(&self) -> &Pool {
-        self.pool.get(|| Pool::listed(self.connector.clone(), self.pool_size))
+        self.pool.get(|| Pool::free_list(self.connector.clone(), self.pool_size))
     }
 }
 
-/// One script a verb. Made with the store, not at first use: a fork must not meet them half made.
-struct Scripts {
-    claim: Script,
-    renew: Script,
-    commit: Script,
-    record_failure: Script,
-    invalidate: Script,
-    offer: Script,
-    lift_pause: Script,
-    inspect: Script,
-}
-
-macro_rules! script {
-    ($file:literal) => {
-        Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file)))
-    };
-}
-
-impl Scripts {
-    fn new() -> Scripts {
-        Scripts {
-            claim: script!("lua/claim.lua"),
-            renew: script!("lua/renew.lua"),
-            commit: script!("lua/commit.lua"),
-            record_failure: script!("lua/record_failure.lua"),
-            invalidate: script!("lua/invalidate.lua"),
-            offer: script!("lua/offer.lua"),
-            lift_pause: script!("lua/lift_pause.lua"),
-            inspect: script!("lua/inspect.lua"),
-        }
+impl RedisOptions {
+    /// Makes the store; never talks to Redis.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
+    /// has no place.
+    pub fn open(self) -> Result<RedisStore, StoreError> {
+        let info = self.check()?;
+        let Self { connect_timeout, io_timeout, .. } = self;
+        let connector = Arc::new(Connector { info, connect_timeout, io_timeout });
+        let pool = if self.threadless {
+            Pool::free_list(connector.clone(), self.pool_size)
+        } else {
+            Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
+        };
+        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
+        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
     }
 }
 
@@ -80,7 +71,7 @@ impl RedisStore {
     /// to Redis.
     ///
     /// # Errors
-    /// [`StoreErrorKind::Malformed`] if the URL cannot be read.
+    /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
     pub fn open(url: &str) -> Result<RedisStore, StoreError> {
         RedisStore::options(url).open()
     }
@@ -92,12 +83,12 @@ impl RedisStore {
 
     /// Runs a script on a pooled connection.
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(false, |link| link.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.pool().with(false, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
     }
 
     /// Runs the script of an updater, whose lease is running out.
     fn run_first(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(true, |link| link.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.pool().with(true, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
     }
 
     /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
@@ -223,29 +214,16 @@ impl Store for RedisStore {
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
         let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
-        let line = self.0.connector.open(connect_timeout).map_err(failure)?;
-        Ok(Box::new(RedisSubscription::subscribe(line, &self.channel(name), io_timeout).map_err(failure)?))
+        let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
+        Ok(Box::new(RedisSubscription::subscribe(stream, &self.channel(name), io_timeout).map_err(failure)?))
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         let updater = key(name, "updater");
-        self.0.pool().with(false, |link| link.exists(&updater))?.map_err(failure)
+        self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
     }
 
     fn timeout(&self) -> Duration {
         self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
     }
-}
-
-/// Returns a reply that Redis cannot have sent to one of the scripts as an error.
-fn malformed(value: &Value) -> StoreError {
-    // The value itself could hold a secret: only its form is told.
-    let form = match value {
-        Value::Nil => "nothing",
-        Value::Int(_) => "a number",
-        Value::BulkString(_) | Value::SimpleString(_) => "a text",
-        Value::Array(_) => "a list of another form",
-        _ => "something else",
-    };
-    StoreError::new(StoreErrorKind::Malformed, format!("the store answered {form} where a script's reply was expected"))
 }

@@ -1,24 +1,19 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
-use super::connection::Connector;
-use super::pool::Pool;
-use super::{RedisStore, Scripts, Shared};
-use crate::fork::PerProcess;
 use crate::store::{StoreError, StoreErrorKind};
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// The numbers of a Redis store. Made by [`RedisStore::options`].
+/// The numbers of a Redis store. Made by [`RedisStore::options`](crate::RedisStore::options).
 #[derive(Clone)]
 pub struct RedisOptions {
-    url: String,
-    connect_timeout: Duration,
-    io_timeout: Duration,
-    pool_timeout: Duration,
-    pool_size: u32,
-    threadless: bool,
+    pub(super) url: String,
+    pub(super) connect_timeout: Duration,
+    pub(super) io_timeout: Duration,
+    pub(super) pool_timeout: Duration,
+    pub(super) pool_size: u32,
+    pub(super) threadless: bool,
 }
 
 impl RedisOptions {
@@ -64,24 +59,6 @@ impl RedisOptions {
     pub fn without_thread(mut self) -> RedisOptions {
         self.threadless = true;
         self
-    }
-
-    /// Makes the store; never talks to Redis.
-    ///
-    /// # Errors
-    /// [`StoreErrorKind::Malformed`] if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
-    /// has no place.
-    pub fn open(self) -> Result<RedisStore, StoreError> {
-        let info = self.check()?;
-        let Self { connect_timeout, io_timeout, .. } = self;
-        let connector = Arc::new(Connector { info, connect_timeout, io_timeout });
-        let pool = if self.threadless {
-            Pool::listed(connector.clone(), self.pool_size)
-        } else {
-            Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
-        };
-        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
     }
 
     /// Refuses what cannot be opened.

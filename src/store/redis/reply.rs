@@ -1,8 +1,7 @@
 //! Reads the scripts' replies. Whatever comes, the answer is a value or an error, never a panic.
 
-use super::malformed;
 use crate::error::FailureClass;
-use crate::store::{Claimed, Committed, Inspection, Pause, StoreError, Stored};
+use crate::store::{Claimed, Committed, Inspection, Pause, StoreError, StoreErrorKind, Stored};
 use crate::token::Secret;
 use redis::Value;
 use std::time::Duration;
@@ -106,4 +105,17 @@ impl Reply {
     fn millis(&self, at: usize) -> Option<Duration> {
         self.number(at).map(Duration::from_millis)
     }
+}
+
+/// Returns a reply that Redis cannot have sent to one of the scripts as an error.
+fn malformed(value: &Value) -> StoreError {
+    // The value itself could hold a secret: only its form is told.
+    let form = match value {
+        Value::Nil => "nothing",
+        Value::Int(_) => "a number",
+        Value::BulkString(_) | Value::SimpleString(_) => "a text",
+        Value::Array(_) => "a list of another form",
+        _ => "something else",
+    };
+    StoreError::new(StoreErrorKind::Malformed, format!("the store answered {form} where a script's reply was expected"))
 }

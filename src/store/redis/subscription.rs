@@ -1,7 +1,7 @@
 //! The subscription to a token's changes, on a connection of its own.
 
-use super::connection::failure;
-use super::line::Line;
+use super::failure::failure;
+use super::stream::Stream;
 use crate::clock;
 use crate::error::FailureClass;
 use crate::store::{Change, StoreError, Subscription};
@@ -10,33 +10,33 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 pub struct RedisSubscription {
-    line: Line,
+    stream: Stream,
     io_timeout: Duration,
     /// Changes that came and have not been told.
-    heard: VecDeque<Change>,
+    received: VecDeque<Change>,
 }
 
 impl RedisSubscription {
     /// Subscribes; Redis has confirmed it when this returns.
-    pub fn subscribe(line: Line, channel: &str, io_timeout: Duration) -> RedisResult<RedisSubscription> {
-        let mut listener = RedisSubscription { line, io_timeout, heard: VecDeque::new() };
-        listener.ask(cmd("SUBSCRIBE").arg(channel))?;
-        Ok(listener)
+    pub fn subscribe(stream: Stream, channel: &str, io_timeout: Duration) -> RedisResult<RedisSubscription> {
+        let mut subscription = RedisSubscription { stream, io_timeout, received: VecDeque::new() };
+        subscription.ask(cmd("SUBSCRIBE").arg(channel))?;
+        Ok(subscription)
     }
 
     /// Sends a command and waits until it is answered.
     fn ask(&mut self, command: &Cmd) -> RedisResult<()> {
         let deadline = clock::deadline(self.io_timeout);
-        self.line.send(&command.get_packed_command(), deadline)?;
-        while !self.hear(deadline)? {}
+        self.stream.send(&command.get_packed_command(), deadline)?;
+        while !self.receive_one(deadline)? {}
         Ok(())
     }
 
     /// Takes in what Redis says next; returns whether it was an answer, and no message.
-    fn hear(&mut self, deadline: Instant) -> RedisResult<bool> {
-        let value = self.line.receive(deadline)?;
+    fn receive_one(&mut self, deadline: Instant) -> RedisResult<bool> {
+        let value = self.stream.receive(deadline)?;
         match Msg::from_value(&value) {
-            Some(message) => self.heard.extend(message.get_payload::<String>().ok().as_deref().and_then(parse)),
+            Some(message) => self.received.extend(message.get_payload::<String>().ok().as_deref().and_then(parse)),
             None => return value.extract_error().map(|_| true),
         }
         Ok(false)
@@ -46,14 +46,14 @@ impl RedisSubscription {
 impl Subscription for RedisSubscription {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
-        while self.heard.is_empty() {
-            match self.hear(deadline) {
+        while self.received.is_empty() {
+            match self.receive_one(deadline) {
                 Ok(_) => {}
                 Err(error) if error.is_timeout() => break,
                 Err(error) => return Err(failure(error)),
             }
         }
-        Ok(self.heard.pop_front())
+        Ok(self.received.pop_front())
     }
 
     fn check(&mut self) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! One line to Redis: bytes out, values in, each wait until a deadline that no signal cuts short or puts off.
+//! One stream to Redis: bytes out, values in, each wait until a deadline that no signal cuts short or puts off.
 
 use crate::clock;
 use redis::{Parser, RedisResult, Value};
@@ -9,15 +9,15 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A connected line.
-pub struct Line {
+/// A connected socket and what has come in part.
+pub struct Stream {
     socket: Box<dyn Socket>,
     parser: Parser,
 }
 
-impl Line {
+impl Stream {
     /// Connects to one of the addresses.
-    pub fn tcp(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Line> {
+    pub fn tcp(addresses: &[SocketAddr], deadline: Instant) -> io::Result<Stream> {
         let mut last = ErrorKind::AddrNotAvailable.into();
         for (address, rest) in addresses.iter().zip((1..=addresses.len() as u32).rev()) {
             // Each has its share of the time: one that never answers leaves some to the next.
@@ -28,7 +28,7 @@ impl Line {
             match TcpStream::connect_timeout(address, share) {
                 Ok(socket) => {
                     socket.set_nodelay(true)?;
-                    return Ok(Line { socket: Box::new(socket), parser: Parser::new() });
+                    return Ok(Stream { socket: Box::new(socket), parser: Parser::new() });
                 }
                 Err(error) => last = error,
             }
@@ -38,17 +38,17 @@ impl Line {
 
     /// Connects to a Unix socket.
     #[cfg(unix)]
-    pub fn unix(path: &Path, deadline: Instant) -> io::Result<Line> {
+    pub fn unix(path: &Path, deadline: Instant) -> io::Result<Stream> {
         loop {
             match UnixStream::connect(path) {
                 Err(error) if error.kind() == ErrorKind::Interrupted && !clock::left(deadline).is_zero() => {}
-                socket => return Ok(Line { socket: Box::new(socket?), parser: Parser::new() }),
+                socket => return Ok(Stream { socket: Box::new(socket?), parser: Parser::new() }),
             }
         }
     }
 
     #[cfg(not(unix))]
-    pub fn unix(_: &Path, _: Instant) -> io::Result<Line> {
+    pub fn unix(_: &Path, _: Instant) -> io::Result<Stream> {
         Err(ErrorKind::Unsupported.into())
     }
 

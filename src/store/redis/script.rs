@@ -1,0 +1,56 @@
+//! The Lua scripts, one a verb, each behind what all of them share.
+
+/// A Lua script and the digest by which Redis knows it.
+pub struct Script {
+    text: &'static str,
+    digest: redis::Script,
+}
+
+impl Script {
+    fn new(text: &'static str) -> Script {
+        Script { text, digest: redis::Script::new(text) }
+    }
+
+    /// Returns the script itself, for a Redis that does not know it yet.
+    pub fn text(&self) -> &'static str {
+        self.text
+    }
+
+    /// Returns the digest by which a Redis that has run it knows it.
+    pub fn digest(&self) -> &str {
+        self.digest.get_hash()
+    }
+}
+
+/// One script a verb. Made with the store, not at first use: a fork must not meet them half made.
+pub struct Scripts {
+    pub claim: Script,
+    pub renew: Script,
+    pub commit: Script,
+    pub record_failure: Script,
+    pub invalidate: Script,
+    pub offer: Script,
+    pub lift_pause: Script,
+    pub inspect: Script,
+}
+
+macro_rules! script {
+    ($file:literal) => {
+        Script::new(concat!(include_str!("../lua/prelude.lua"), include_str!($file)))
+    };
+}
+
+impl Scripts {
+    pub fn new() -> Scripts {
+        Scripts {
+            claim: script!("../lua/claim.lua"),
+            renew: script!("../lua/renew.lua"),
+            commit: script!("../lua/commit.lua"),
+            record_failure: script!("../lua/record_failure.lua"),
+            invalidate: script!("../lua/invalidate.lua"),
+            offer: script!("../lua/offer.lua"),
+            lift_pause: script!("../lua/lift_pause.lua"),
+            inspect: script!("../lua/inspect.lua"),
+        }
+    }
+}
