@@ -181,7 +181,7 @@ impl Store for RedisStore {
             failure.class.as_str().as_bytes(),
             pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told], &args)?.cooling()
+        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told], &args)?.paused()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {

@@ -31,8 +31,8 @@ impl TokenState {
             }
             return Claimed::Busy { lease_left: span.left(now) };
         }
-        if let Some(cooling) = self.cooling(now, egress) {
-            return Claimed::Paused(cooling);
+        if let Some(pause) = self.pause(now, egress) {
+            return Claimed::Paused(pause);
         }
         let (emission, burst) = emission_and_burst(claim);
         if burst == 0 {
@@ -81,7 +81,7 @@ impl TokenState {
         if !last || stored == generation {
             self.doubt_all(now, generation, changes);
         }
-        if self.meta.pause.as_ref().is_none_or(|cooling| cooling.generation <= generation) {
+        if self.meta.pause.as_ref().is_none_or(|pause| pause.generation <= generation) {
             self.meta.pause = None;
             self.meta.fails = 0;
         }
@@ -147,7 +147,7 @@ impl TokenState {
         if leads {
             self.meta.fails = fails;
         }
-        self.cooling(now, egress)
+        self.pause(now, egress)
     }
 
     /// Invalidates every generation up to this one. As `invalidate.lua`.
@@ -204,7 +204,7 @@ impl TokenState {
             granted: self.meta.granted,
             invalidated: self.meta.invalidated,
             doubted: self.meta.doubted,
-            pause: self.cooling(now, egress),
+            pause: self.pause(now, egress),
             fails: self.meta.fails,
             carries: self.carry.is_some(),
             budget_spent: egress.spent.map_or(Duration::ZERO, |spent| spent.left(now)),
@@ -238,8 +238,8 @@ impl TokenState {
     }
 
     /// Returns the pause that ends last.
-    fn cooling(&self, now: u64, egress: &EgressState) -> Option<Pause> {
-        let fleets = self.meta.pause.as_ref().map(|cooling| (cooling.span, cooling.class));
+    fn pause(&self, now: u64, egress: &EgressState) -> Option<Pause> {
+        let fleets = self.meta.pause.as_ref().map(|pause| (pause.span, pause.class));
         let own = egress.pause.map(|pause| (pause, FailureClass::Throttled));
         let (span, class) = fleets.into_iter().chain(own).max_by_key(|(span, _)| span.ends_at)?;
         Some(Pause { retry_after: span.left(now), class })

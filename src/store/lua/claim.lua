@@ -1,7 +1,18 @@
 -- Asks for a token newer than one that the process knows, or for the right to fetch it.
--- KEYS: token updater meta carry budget pause
--- ARGV: owner attempt newer_than lease_ms emission_us burst, which is 0 for a claim without the right to fetch
--- Replies: token gen value left_ms life_ms doubted | granted gen [carry] | busy left_ms | paused left_ms class | limited left_ms
+--
+-- KEYS  token updater meta carry budget pause
+-- ARGV  owner
+--       attempt
+--       newer_than   only a token of a higher generation is an answer
+--       lease_ms     how long the right to fetch lasts without a renewal
+--       emission_us  what one fetch takes of the budget
+--       burst        how many fetches may be made at once; 0: a claim without the right to fetch
+-- Replies
+--       token gen value left_ms life_ms doubted
+--       granted gen [carry]
+--       busy left_ms
+--       paused left_ms class
+--       limited left_ms
 local newer_than, emission, burst = tonumber(ARGV[3]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
 local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted', 'pause_until', 'pause_us', 'pause_class')
@@ -21,17 +32,17 @@ if updater then
   return {'busy', left(KEYS[2], lease_ms(updater))}
 end
 
-local cooling, class = cut(meta[4], meta[5]), meta[6]
-if cooling > 0 then
-  redis.call('HSET', KEYS[3], 'pause_until', int(now + cooling))
+local pause, class = cut(meta[4], meta[5]), meta[6]
+if pause > 0 then
+  redis.call('HSET', KEYS[3], 'pause_until', int(now + pause))
 end
-local pause = redis.call('GET', KEYS[6])
-pause = pause and left(KEYS[6], tonumber(pause)) * 1000 or 0
-if pause > cooling then
-  cooling, class = pause, 'throttled'
+local throttled = redis.call('GET', KEYS[6])
+throttled = throttled and left(KEYS[6], tonumber(throttled)) * 1000 or 0
+if throttled > pause then
+  pause, class = throttled, 'throttled'
 end
-if cooling > 0 then
-  return {'paused', math.ceil(cooling / 1000), class}
+if pause > 0 then
+  return {'paused', math.ceil(pause / 1000), class}
 end
 
 if burst == 0 then

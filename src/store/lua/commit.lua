@@ -1,8 +1,17 @@
 -- Stores the fetched token and gives the lease back.
--- KEYS: token updater meta carry
--- ARGV: channel owner attempt gen value left_ms life_ms age_ms [carry [carry_ms]], where age is how long ago the fetch
---   began, -1 if unknown
--- Replies: written doubted | superseded gen value left_ms life_ms doubted | invalid
+--
+-- KEYS  token updater meta carry
+-- ARGV  channel
+--       owner, attempt, gen   the lease
+--       value
+--       left_ms               how long it may be used from now
+--       life_ms               the whole life that the issuer gave it
+--       age_ms                how long ago the fetch began; -1: unknown
+--       [carry [carry_ms]]    the secret for the next fetch, and how long it is kept
+-- Replies
+--       written doubted
+--       superseded gen value left_ms life_ms doubted
+--       invalid
 local gen = tonumber(ARGV[4])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
 local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted', 'pause_gen')

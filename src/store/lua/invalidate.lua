@@ -1,7 +1,9 @@
--- Makes every generation up to one invalidated.
--- KEYS: token meta
--- ARGV: channel gen
--- Replies: 1 (invalidated now) | 0 (it was)
+-- Invalidates every generation up to one.
+--
+-- KEYS  token meta
+-- ARGV  channel gen
+-- Replies
+--       1 (invalidated now) | 0 (it was so before)
 local stored = redis.call('HGET', KEYS[1], 'gen')
 if tonumber(ARGV[2]) <= tonumber(redis.call('HGET', KEYS[2], 'invalidated') or 0) then
   return 0

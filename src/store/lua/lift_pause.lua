@@ -1,7 +1,8 @@
 -- Ends the pauses of the fleet and of an egress.
--- KEYS: meta pause
--- ARGV: none
--- Replies: 1
+--
+-- KEYS  meta pause
+-- Replies
+--       1
 redis.call('HDEL', KEYS[1], 'pause_until', 'pause_us', 'pause_class', 'pause_gen', 'fails')
 redis.call('DEL', KEYS[2])
 return 1

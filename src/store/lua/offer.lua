@@ -1,7 +1,9 @@
 -- Puts back a token that was lost here, unless anything known here speaks against it.
--- KEYS: token updater meta
--- ARGV: channel gen value left_ms life_ms
--- Replies: 1 (it is here) | 0 (not taken)
+--
+-- KEYS  token updater meta
+-- ARGV  channel gen value left_ms life_ms
+-- Replies
+--       1 (it is here) | 0 (not taken)
 local gen = tonumber(ARGV[2])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value')
 local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted')

@@ -1,7 +1,9 @@
 -- Extends the lease, counted from now.
--- KEYS: updater
--- ARGV: owner attempt gen lease_ms
--- Replies: 1 (extended) | 0 (lost)
+--
+-- KEYS  updater
+-- ARGV  owner attempt gen lease_ms
+-- Replies
+--       1 (extended) | 0 (lost)
 if not is_of(redis.call('GET', KEYS[1]), ARGV[3], ARGV[1], ARGV[2]) then
   return 0
 end

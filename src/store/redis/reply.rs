@@ -30,7 +30,7 @@ impl Reply {
         })
     }
 
-    pub fn cooling(&self) -> Result<Option<Pause>, StoreError> {
+    pub fn paused(&self) -> Result<Option<Pause>, StoreError> {
         self.read(|reply| match reply.word(0)? {
             "paused" => reply.pause().map(Some),
             "none" => Some(None),
