@@ -67,6 +67,7 @@ pub fn margin(window: &Window, life: Duration) -> Duration {
 /// How long a fetched token may be used from its receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usable {
+    /// What may be used of its life.
     pub left: Duration,
     /// Whether the fetch took so long that the life is counted from the receipt.
     pub slow: bool,
@@ -132,11 +133,28 @@ pub fn no_fetch(
 /// What a flight does next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Take this token into use.
     Adopt(Stored),
-    Fetch { generation: u64, carry: Option<Secret> },
-    WaitForUpdater { lease_left: Duration },
+    /// Call the source, for the token of this generation.
+    Fetch {
+        /// The number of the grant.
+        generation: u64,
+        /// The secret that the last fetch left.
+        carry: Option<Secret>,
+    },
+    /// Wait for the process that fetches.
+    WaitForUpdater {
+        /// What is left of its lease.
+        lease_left: Duration,
+    },
+    /// Tell everyone of the fleet's pause.
     Pause(Pause),
-    Limited { retry_after: Duration },
+    /// Tell everyone that the budget is used up.
+    Limited {
+        /// When it allows the next fetch.
+        retry_after: Duration,
+    },
+    /// Nobody else fetches, and this flight must not.
     NoFetch(NoFetch),
 }
 
@@ -155,10 +173,12 @@ pub fn after_claim(claimed: Claimed, no_fetch: Option<NoFetch>) -> Step {
     }
 }
 
-/// How long a process pauses after a failed fetch, and whether by itself: the fleet then knows nothing of it.
+/// How long a process pauses after a failed fetch, and whether by itself: the store then knows nothing of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PauseAfter {
+    /// How long.
     pub length: Duration,
+    /// Whether this process keeps it by itself.
     pub own: bool,
 }
 
@@ -177,14 +197,14 @@ pub fn is_retriable(kind: StoreErrorKind) -> bool {
 }
 
 /// Returns how long a subscribed flight waits for an event: until shortly after the lease, the safety poll at most.
-pub fn watch(lease_left: Duration, patience_left: Duration, fraction: f64) -> Duration {
+pub fn watch(lease_left: Duration, at_most: Duration, fraction: f64) -> Duration {
     let spread = TAKEOVER_JITTER.0 + (TAKEOVER_JITTER.1 - TAKEOVER_JITTER.0).mul_f64(fraction);
-    (lease_left + spread).min(SAFETY_POLL).min(patience_left)
+    (lease_left + spread).min(SAFETY_POLL).min(at_most)
 }
 
 /// Returns how long a flight that cannot subscribe waits before its `round`-th poll.
-pub fn poll(round: u32, patience_left: Duration) -> Duration {
-    (POLL.0 * 2u32.pow(round.min(5))).min(POLL.1).min(patience_left)
+pub fn poll(round: u32, at_most: Duration) -> Duration {
+    (POLL.0 * 2u32.pow(round.min(5))).min(POLL.1).min(at_most)
 }
 
 /// Returns how long to wait before the next try after so many that failed: 20 ms, doubling to `longest`, of which up to a half

@@ -139,7 +139,7 @@ impl Error {
         self.0.kind
     }
 
-    /// Returns how long to wait before asking again, where the issuer, the cool-down or the budget tells.
+    /// Returns how long to wait before asking again, where the issuer, a pause or the budget tells.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }

@@ -10,29 +10,81 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum Event {
     /// This process is the updater now and asks the issuer.
-    Granted { generation: u64, owner: String },
+    Granted {
+        /// The number of the grant.
+        generation: u64,
+        /// The UUID of this process in the store.
+        owner: String,
+    },
     /// The issuer answered with a token.
-    Fetched { generation: u64, took: Duration, lifetime: Duration },
-    /// The token is in the store; `late` if the lease had been lost before.
-    Committed { generation: u64, late: bool },
-    /// This process uses this token from now on; `doubted` if it is to be refreshed at once.
-    Adopted { generation: u64, doubted: bool },
+    Fetched {
+        /// The number of the grant.
+        generation: u64,
+        /// How long the source took.
+        took: Duration,
+        /// The life that the issuer gave it.
+        lifetime: Duration,
+    },
+    /// The token is in the store.
+    Committed {
+        /// The number of the grant.
+        generation: u64,
+        /// Whether the lease had been lost, so that the token is doubted.
+        late: bool,
+    },
+    /// This process uses this token from now on.
+    Adopted {
+        /// The number of the grant.
+        generation: u64,
+        /// Whether it is to be refreshed at once.
+        doubted: bool,
+    },
     /// Another process is the updater; this one waits for it.
-    Waiting { lease_left: Duration },
+    Waiting {
+        /// What is left of the updater's lease.
+        lease_left: Duration,
+    },
     /// The source failed in this process.
-    Failed { class: FailureClass, retry_after: Duration },
+    Failed {
+        /// How it failed.
+        class: FailureClass,
+        /// How long nobody asks the issuer now.
+        retry_after: Duration,
+    },
     /// The lease could not be renewed or was lost while the source ran.
-    LeaseLost { generation: u64 },
+    LeaseLost {
+        /// The number of the grant.
+        generation: u64,
+    },
     /// The source overran its limit and was left to itself.
-    Abandoned { generation: u64 },
+    Abandoned {
+        /// The number of the grant.
+        generation: u64,
+    },
     /// The token took more than half of its life to fetch; its time is counted from its receipt.
-    Slow { generation: u64, took: Duration, lifetime: Duration },
+    Slow {
+        /// The number of the grant.
+        generation: u64,
+        /// How long the source took.
+        took: Duration,
+        /// The life that the issuer gave it.
+        lifetime: Duration,
+    },
     /// The budget forbids asking the issuer now.
-    Limited { retry_after: Duration },
-    /// Every generation up to this one was rejected.
-    Invalidated { generation: u64 },
+    Limited {
+        /// How long nobody asks the issuer now.
+        retry_after: Duration,
+    },
+    /// Every generation up to this one was invalidated.
+    Invalidated {
+        /// The number of the grant.
+        generation: u64,
+    },
     /// The store could not be asked.
-    StoreFailed { doing: &'static str },
+    StoreFailed {
+        /// What it was asked to do.
+        doing: &'static str,
+    },
 }
 
 /// What [`Builder::observer`](crate::Builder::observer) was given.
@@ -75,7 +127,7 @@ impl fmt::Display for Event {
                 write!(f, "generation {generation} took {took:.1?} of its life of {lifetime:.1?} to fetch")
             }
             Event::Limited { retry_after } => write!(f, "the budget forbids a fetch for {retry_after:.1?}"),
-            Event::Invalidated { generation } => write!(f, "generation {generation} was rejected"),
+            Event::Invalidated { generation } => write!(f, "generation {generation} was invalidated"),
             Event::StoreFailed { doing } => write!(f, "token store failed to {doing}"),
         }
     }

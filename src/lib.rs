@@ -38,6 +38,7 @@
 //! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
 //! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` | secrets, errors, time, one value a process, locks, threads |
 #![forbid(unsafe_code)]
+#![deny(missing_docs)]
 
 mod acquire;
 mod builder;

@@ -85,7 +85,8 @@ impl TokenManager {
     }
 
     /// Returns a token that is valid now, waiting for one no longer than this. With zero it never blocks: it returns
-    /// the token at hand or an error, and has one fetched for later calls (not with [`Execution::Inline`](crate::Execution::Inline)).
+    /// the token at hand or an error, and has one fetched for later calls (not with
+    /// [`Execution::Inline`](crate::Execution::Inline)).
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the deadline passes;

@@ -1,6 +1,6 @@
 //! The numbers of a manager and of a flight, their defaults, and the rules between them. Pure: no clock, no lock, no store.
-//! Elsewhere are the parts of a token's life (`decide.rs`) and the limits of Redis (`store/redis.rs`); the cool-downs and the
-//! longest pause stand once more in `store/lua`, and the tests compare the two.
+//! Elsewhere are the parts of a token's life (`decide.rs`) and the limits of Redis (`store/redis.rs`); the pauses
+//! stand once more in `store/lua`, and the tests compare the two.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ pub const MIN_LIFE: Duration = Duration::from_millis(1);
 pub const MAX_LIFE: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// The longest pause that an issuer's Retry-After can impose.
 pub const MAX_PAUSE: Duration = Duration::from_secs(3600);
-/// The first cool-down after a failure; it doubles with each further one.
+/// The first pause after a failure; it doubles with each further one.
 pub const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest cool-down that doubling leads to, and the first one after a rejected credential.
+/// The longest pause that doubling leads to, and the first one after credentials were rejected.
 pub const MAX_BACKOFF: Duration = Duration::from_secs(60);
 /// How long a failure is remembered in the process, so that callers without a token do not each ask the store.
 pub const FAILURE_TTL: Duration = Duration::from_secs(1);
@@ -128,6 +128,7 @@ impl From<Duration> for Portion {
 /// The end of a token's life: when it is refreshed, and when it is not used any more.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
+    /// How long before the end a token is refreshed at the latest.
     pub refresh_before: Portion,
     /// [`MARGIN`] unless it is set.
     pub margin: Option<Portion>,
@@ -180,11 +181,17 @@ pub enum Execution {
 /// The settings of one manager.
 #[derive(Clone, Debug)]
 pub struct Policy {
+    /// The limit of one call of the source.
     pub fetch_limit: Duration,
+    /// How long a silent updater keeps its right to fetch, unless that follows from the execution.
     pub lease: Option<Duration>,
+    /// The limit of a caller's wait.
     pub deadline: Duration,
+    /// How often the fleet may ask the issuer.
     pub budget: Budget,
+    /// On which thread flights run.
     pub execution: Execution,
+    /// The end of a token's life.
     pub window: Window,
 }
 

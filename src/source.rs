@@ -18,7 +18,7 @@ pub trait TokenSource: Send + Sync + 'static {
     /// held meanwhile.
     ///
     /// # Errors
-    /// A [`FetchError`] says what is known of the issuer's answer; its class decides the cool-down.
+    /// A [`FetchError`] says what is known of the issuer's answer; its class decides the pause.
     fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError>;
 }
 

@@ -10,8 +10,11 @@ use std::time::Duration;
 /// Where a token lives in a store: all tokens of one namespace and group may share a budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TokenName {
+    /// The word that all keys of a fleet begin with.
     pub namespace: Arc<str>,
+    /// What the tokens that share budgets and pauses have in common.
     pub group: Arc<str>,
+    /// The token's own name.
     pub name: Arc<str>,
 }
 
@@ -24,8 +27,9 @@ impl fmt::Display for TokenName {
 /// What a flight asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
-    /// The process that asks, and which of its flights.
+    /// The process that asks.
     pub owner: &'a str,
+    /// Which of its flights asks.
     pub attempt: u64,
     /// Only a token of a higher generation than this is an answer.
     pub newer_than: u64,
@@ -33,6 +37,7 @@ pub struct Claim<'a> {
     pub lease: Duration,
     /// What a fetch is charged to, if allowed to be charged at all: without a budget the claim is never granted.
     pub budget: Option<Budget>,
+    /// The egress that a fetch is charged to.
     pub egress: &'a str,
 }
 
@@ -42,19 +47,32 @@ pub enum Claimed {
     /// There is a token newer than the one named.
     Token(Stored),
     /// The asker is the updater now: it fetches the token of this generation.
-    Granted { generation: u64, carry: Option<Secret> },
+    Granted {
+        /// The number of the grant.
+        generation: u64,
+        /// The secret for this fetch, if the last one left any.
+        carry: Option<Secret>,
+    },
     /// Another updater is fetching.
-    Busy { lease_left: Duration },
+    Busy {
+        /// What is left of the other one's lease.
+        lease_left: Duration,
+    },
     /// The last fetch failed, and the fleet pauses.
     Paused(Pause),
     /// The budget is used up.
-    Limited { retry_after: Duration },
+    Limited {
+        /// When it allows the next fetch.
+        retry_after: Duration,
+    },
 }
 
 /// A token as the store holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stored {
+    /// The number of its grant.
     pub generation: u64,
+    /// The secret text.
     pub value: Secret,
     /// How long it may still be used.
     pub left: Duration,
@@ -67,8 +85,9 @@ pub struct Stored {
 /// A failed fetch on its way to the store.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
+    /// How the fetch failed.
     pub class: FailureClass,
-    /// How long the issuer asked to be left alone. A shorter time than the first cool-down counts as that.
+    /// How long the issuer asked to be left alone. A time below one second counts as that.
     pub retry_after: Option<Duration>,
     /// The egress that the issuer counted the request for: being throttled concerns it alone.
     pub egress: &'a str,
@@ -77,15 +96,20 @@ pub struct Failure<'a> {
 /// The pause after a failed fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
+    /// What is left of it.
     pub retry_after: Duration,
+    /// How the fetch failed.
     pub class: FailureClass,
 }
 
 /// The proof of being the updater.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
+    /// The process.
     pub owner: Arc<str>,
+    /// Which of its flights.
     pub attempt: u64,
+    /// The number of the grant that it was given.
     pub generation: u64,
 }
 
@@ -98,6 +122,7 @@ impl fmt::Display for Lease {
 /// A fetched token on its way to the store.
 #[derive(Clone, Debug)]
 pub struct Grant {
+    /// The secret text.
     pub value: Secret,
     /// How long it may be used from now.
     pub left: Duration,
@@ -106,6 +131,7 @@ pub struct Grant {
     /// How long ago the fetch began, if known. A store that may carry out a commit late, because it was stopped
     /// meanwhile, takes off what it sees of that delay: more time has passed for it since the grant than this.
     pub age: Option<Duration>,
+    /// The secret for the next fetch; `None` leaves the last one.
     pub carry: Option<Secret>,
     /// How long the carried secret is kept; `None` for ever.
     pub carry_lifetime: Option<Duration>,
@@ -114,11 +140,14 @@ pub struct Grant {
 /// What became of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Committed {
-    /// The token is in the store; doubted if the lease had been lost.
-    Written { doubted: bool },
+    /// The token is in the store; doubted if others may have been granted one since.
+    Written {
+        /// Whether a later grant may have revoked the token.
+        doubted: bool,
+    },
     /// A newer token was there and stays.
     Superseded(Stored),
-    /// The generation is invalid already; it was not written.
+    /// The generation has been invalidated, or its time is over; it was not written.
     Invalid,
 }
 
@@ -130,7 +159,7 @@ pub enum Change {
     Committed(u64),
     /// Every generation up to this one is doubted.
     Doubted(u64),
-    /// Every generation up to this one is invalid.
+    /// Every generation up to this one is invalidated.
     Invalidated(u64),
     /// A fetch failed.
     Failed(FailureClass),
@@ -146,7 +175,7 @@ pub struct Inspection {
     pub updater: Option<(String, Duration)>,
     /// The last generation granted; 0 if none is known.
     pub granted: u64,
-    /// The highest invalid generation; 0 if none.
+    /// The highest invalidated generation; 0 if none.
     pub invalidated: u64,
     /// The highest doubted generation; 0 if none.
     pub doubted: u64,
