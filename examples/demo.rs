@@ -1,13 +1,6 @@
 //! The demo: 100 threads in batches of 25 need a token that lives 5 seconds, from an issuer that takes up to 8.
 //! It shows who updates the token, each new token, and which token each thread got after which wait.
 
-mod support {
-    pub mod client;
-    pub mod issuer;
-    pub mod options;
-    pub mod redis_server;
-}
-
 use crossbeam::channel::{self, Sender};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -15,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use support::client;
-use support::issuer::Issuer;
-use support::options::{Arguments, duration, explain, finish, number, range, show, some_time, text};
-use support::redis_server::RedisServer;
+use testbed::client;
+use testbed::issuer::Issuer;
+use testbed::options::{Arguments, duration, explain, finish, number, range, show, some_time, text};
+use testbed::redis_server::RedisServer;
 use token_manager::{Builder, Event, Fetched, MemoryStore, Token, TokenManager};
 
 const HELP: &str = "\
@@ -46,7 +39,7 @@ struct Settings {
     rest: Duration,
     rounds: usize,
     deadline: Duration,
-    issuer: support::issuer::Options,
+    issuer: testbed::issuer::Options,
     issuer_url: Option<String>,
     redis: Option<String>,
 }
@@ -235,7 +228,7 @@ impl Drop for Worker {
 }
 
 fn read_settings() -> Result<Option<Settings>, String> {
-    let mut issuer = support::issuer::Options { rate: 60, burst: 10, ..Default::default() };
+    let mut issuer = testbed::issuer::Options { rate: 60, burst: 10, ..Default::default() };
     (issuer.latency_min, issuer.latency_max) = range("4s..8s")?;
     let mut settings = Settings {
         threads: 100,
@@ -248,7 +241,7 @@ fn read_settings() -> Result<Option<Settings>, String> {
         redis: std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty()),
     };
     let mut arguments = Arguments::from_env();
-    while let Some(option) = arguments.next()? {
+    while let Some(option) = arguments.next_option()? {
         let issuer = &mut settings.issuer;
         match option.as_str() {
             "threads" => settings.threads = arguments.value(number(1, 10_000))?,

@@ -1,24 +1,14 @@
 //! The fleet: many processes of many threads use one token through one Redis, and a table shows what that cost.
 //! It ends with an error if the fleet fetched more than it had to.
 
-mod support {
-    pub mod client;
-    pub mod crowd;
-    pub mod issuer;
-    pub mod member;
-    pub mod options;
-    pub mod redis_server;
-    pub mod waits;
-}
-
 use indicatif::{ProgressBar, ProgressStyle};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
-use support::crowd::Crowd;
-use support::issuer::{Issuer, Options};
-use support::member::{self, Orders};
-use support::options::{Arguments, duration, finish, number, range, show, some_time, text};
-use support::redis_server::{RedisServer, ask};
+use testbed::fleet::Fleet;
+use testbed::fleet_child::{self, Orders};
+use testbed::issuer::{Issuer, Options};
+use testbed::options::{Arguments, duration, finish, number, range, show, some_time, text};
+use testbed::redis_server::{RedisServer, ask};
 
 const HELP: &str = "\
 Many processes use one token through one Redis. Counts what the issuer and Redis were asked, and how long calls waited.
@@ -45,8 +35,8 @@ struct Settings {
     kill_updater: bool,
     issuer: Options,
     redis: Option<String>,
-    /// The token's name and the issuer's URL, told to the members only.
-    member: Option<String>,
+    /// The token's name and the issuer's URL, told to the children only.
+    child: Option<String>,
     issuer_url: String,
 }
 
@@ -62,7 +52,7 @@ struct Bill {
 fn main() -> ExitCode {
     env_logger::init();
     finish(read_settings().and_then(|settings| match settings {
-        Some(settings) if settings.member.is_some() => member::run(settings.orders()),
+        Some(settings) if settings.child.is_some() => fleet_child::run(settings.orders()),
         Some(settings) => run(&settings),
         None => {
             println!("{HELP}");
@@ -81,40 +71,40 @@ fn run(settings: &Settings) -> Result<(), String> {
     let issuer = issuer.map_err(|error| format!("cannot start the issuer: {error}"))?;
     let name = format!("fleet-{:08x}", getrandom::u32().map_err(|error| error.to_string())?);
     let before = redis_calls(&redis)?;
-    let arguments = ["--member", &name, "--issuer", &issuer.url(), "--redis", &redis];
-    let mut crowd = Crowd::start(settings.processes, &arguments)?;
-    let mut bill = watch(settings, &mut crowd, &issuer, &redis, &name)?;
+    let arguments = ["--child", &name, "--issuer", &issuer.url(), "--redis", &redis];
+    let mut fleet = Fleet::start(settings.processes, &arguments)?;
+    let mut bill = watch(settings, &mut fleet, &issuer, &redis, &name)?;
     let after = redis_calls(&redis)?;
     (bill.scripts, bill.subscriptions) = (after.0 - before.0, after.1 - before.1);
-    crowd.end();
+    fleet.end();
     if server.is_none() {
         forget(&redis, &name)?;
     }
-    print_table(settings, &crowd, &bill);
-    judge(&crowd, &bill)
+    print_table(settings, &fleet, &bill);
+    judge(&fleet, &bill)
 }
 
 /// Watches the fleet until its time is over and every token that was fetched is in use.
-fn watch(settings: &Settings, crowd: &mut Crowd, issuer: &Issuer, redis: &str, name: &str) -> Result<Bill, String> {
+fn watch(settings: &Settings, fleet: &mut Fleet, issuer: &Issuer, redis: &str, name: &str) -> Result<Bill, String> {
     let started = Instant::now();
     let bar = ProgressBar::new(settings.lasting.as_millis() as u64);
     let style = ProgressStyle::with_template("{wide_bar} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style);
     let patience = settings.lasting + settings.issuer.latency_max + Duration::from_secs(5);
     loop {
-        let fetching = crowd.listen(Duration::from_millis(50));
+        let fetching = fleet.listen(Duration::from_millis(50));
         let elapsed = started.elapsed();
-        if fetching && settings.kill_updater && crowd.killed.is_none() && elapsed > settings.lasting / 3 {
+        if fetching && settings.kill_updater && fleet.killed.is_none() && elapsed > settings.lasting / 3 {
             // Killed before the request it would prove nothing.
             issuer.wait_for(|stats| stats.in_flight > 0, Duration::from_millis(200));
             let updater = ask(redis, &["GET", &format!("tm:{{{name}}}:{name}:updater")])?;
-            crowd.kill(updater.split(':').nth(1).unwrap_or_default());
+            fleet.kill(updater.split(':').nth(1).unwrap_or_default());
         }
-        let (counts, stats) = (crowd.counts(), issuer.stats());
+        let (counts, stats) = (fleet.counts(), issuer.stats());
         bar.set_position(elapsed.min(settings.lasting).as_millis() as u64);
-        bar.set_message(format!("{} lives, {} calls, {} errors", crowd.used.len(), counts.calls, counts.errors));
-        let lives = crowd.used.len() as u64;
-        let settled = stats.in_flight == 0 && stats.asked == lives + of_killed(crowd);
+        bar.set_message(format!("{} lives, {} calls, {} errors", fleet.used.len(), counts.calls, counts.errors));
+        let lives = fleet.used.len() as u64;
+        let settled = stats.in_flight == 0 && stats.asked == lives + of_killed(fleet);
         if elapsed > patience || elapsed > settings.lasting && settled {
             bar.finish_and_clear();
             let (fetches, max_in_flight) = (stats.asked, stats.max_in_flight);
@@ -124,13 +114,13 @@ fn watch(settings: &Settings, crowd: &mut Crowd, issuer: &Issuer, redis: &str, n
 }
 
 /// The fetch whose answer died with its process.
-fn of_killed(crowd: &Crowd) -> u64 {
-    u64::from(crowd.killed.is_some())
+fn of_killed(fleet: &Fleet) -> u64 {
+    u64::from(fleet.killed.is_some())
 }
 
-fn print_table(settings: &Settings, crowd: &Crowd, bill: &Bill) {
-    let (counts, waits) = (crowd.counts(), &crowd.waits);
-    let (lives, of_killed) = (bill.lives.max(1), of_killed(crowd));
+fn print_table(settings: &Settings, fleet: &Fleet, bill: &Bill) {
+    let (counts, waits) = (fleet.counts(), &fleet.waits);
+    let (lives, of_killed) = (bill.lives.max(1), of_killed(fleet));
     let per_process_and_life = |calls: u64| format!("{:.2}", calls as f64 / settings.processes as f64 / lives as f64);
     let fetches_per_life = bill.fetches.saturating_sub(of_killed) as f64 / lives as f64;
     let (p50, p99) = (show(waits.quantile(0.5)), show(waits.quantile(0.99)));
@@ -164,7 +154,7 @@ fn print_table(settings: &Settings, crowd: &Crowd, bill: &Bill) {
         rows.push(("rejected, call begun later", counts.stale.to_string(), ""));
         rows.push(("latest of these after", stalest, "counted from the revocation"));
     }
-    if let Some(killed) = &crowd.killed {
+    if let Some(killed) = &fleet.killed {
         let after = |time: Option<Duration>| time.map_or("never".into(), show);
         rows.push(("take-over after the kill", after(killed.taken_over), "the lease is 3 s"));
         rows.push(("new token after the kill", after(killed.replaced), ""));
@@ -174,17 +164,17 @@ fn print_table(settings: &Settings, crowd: &Crowd, bill: &Bill) {
     for (what, value, remark) in rows {
         println!("{what:<33}{value:<28} {remark}");
     }
-    crowd.troubles.iter().take(5).for_each(|trouble| println!("trouble: {trouble}"));
+    fleet.troubles.iter().take(5).for_each(|trouble| println!("trouble: {trouble}"));
 }
 
-fn judge(crowd: &Crowd, bill: &Bill) -> Result<(), String> {
+fn judge(fleet: &Fleet, bill: &Bill) -> Result<(), String> {
     let Bill { lives, fetches, max_in_flight, .. } = *bill;
-    let of_killed = of_killed(crowd);
+    let of_killed = of_killed(fleet);
     match () {
         () if lives == 0 => Err("no thread got any token; see the troubles above".into()),
         () if fetches != lives + of_killed => Err(format!("{fetches} fetches for {lives} token lives")),
         () if max_in_flight > 1 + of_killed => Err(format!("{max_in_flight} fetches were in flight at once")),
-        () if crowd.counts().errors > 0 => Err(format!("{} calls failed", crowd.counts().errors)),
+        () if fleet.counts().errors > 0 => Err(format!("{} calls failed", fleet.counts().errors)),
         () => Ok(()),
     }
 }
@@ -212,7 +202,7 @@ impl Settings {
         let fetch_limit = self.issuer.latency_max + Duration::from_secs(5);
         let pace = if self.issuer.revoke_on_issue { 100 } else { 10 };
         Orders {
-            name: self.member.unwrap_or_default(),
+            name: self.child.unwrap_or_default(),
             redis: self.redis.unwrap_or_default(),
             issuer: self.issuer_url,
             threads: self.threads,
@@ -235,12 +225,12 @@ fn read_settings() -> Result<Option<Settings>, String> {
         kill_updater: false,
         issuer: Options::default(),
         redis: std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty()),
-        member: None,
+        child: None,
         issuer_url: String::new(),
     };
     (settings.issuer.latency_min, settings.issuer.latency_max) = range("500ms..2s")?;
     let mut arguments = Arguments::from_env();
-    while let Some(option) = arguments.next()? {
+    while let Some(option) = arguments.next_option()? {
         let issuer = &mut settings.issuer;
         match option.as_str() {
             "for" => settings.lasting = arguments.value(some_time)?,
@@ -253,7 +243,7 @@ fn read_settings() -> Result<Option<Settings>, String> {
             "revoke-on-issue" => issuer.revoke_on_issue = true,
             "kill-updater" => settings.kill_updater = true,
             "redis" => settings.redis = Some(arguments.value(text)?),
-            "member" => settings.member = Some(arguments.value(text)?),
+            "child" => settings.child = Some(arguments.value(text)?),
             "issuer" => settings.issuer_url = arguments.value(text)?,
             "help" => return Ok(None),
             _ => return Err(arguments.unknown()),

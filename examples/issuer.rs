@@ -1,14 +1,9 @@
 //! Runs the issuer as a program of its own, for `demo --issuer URL`, for other programs and for curl.
 
-mod support {
-    pub mod issuer;
-    pub mod options;
-}
-
 use std::process::ExitCode;
 use std::thread;
-use support::issuer::{Fault, Issuer, Options};
-use support::options::{Arguments, finish, number, range, some_time};
+use testbed::issuer::{Fault, Issuer, Options};
+use testbed::options::{Arguments, finish, number, range, some_time};
 
 const HELP: &str = "\
 A token issuer on loopback. It serves /token, /verify (Authorization: Bearer ...) and /stats until ctrl-C.
@@ -47,7 +42,7 @@ fn read_options() -> Result<Option<(u16, Options)>, String> {
     let mut options = Options { rate: 60, burst: 10, ..Options::default() };
     (options.latency_min, options.latency_max) = range("4s..8s")?;
     let mut arguments = Arguments::from_env();
-    while let Some(option) = arguments.next()? {
+    while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "port" => port = arguments.value(number(0, u16::MAX))?,
             "latency" => (options.latency_min, options.latency_max) = arguments.value(range)?,

@@ -1,25 +1,10 @@
 //! A fleet of real processes under random faults, for as long as you like: prints what was injected and what came of it,
 //! and fails if anything happened that must not.
 
-#[path = "support/crew.rs"]
-mod crew;
-#[path = "support/issuer.rs"]
-mod issuer;
-#[path = "support/options.rs"]
-mod options;
-#[path = "support/proxy.rs"]
-mod proxy;
-#[path = "support/redis_server.rs"]
-mod redis_server;
-#[path = "support/soak.rs"]
-mod soak;
-#[path = "support/worker.rs"]
-mod worker;
-
-use options::{Arguments, finish, number, some_time};
-use soak::{KINDS, Plan};
 use std::process::ExitCode;
 use std::time::Duration;
+use testbed::options::{Arguments, finish, number, some_time};
+use testbed::soak::{KINDS, Plan};
 
 const HELP: &str = "\
 Processes under random faults, against a private Redis and an issuer of their own.
@@ -36,7 +21,7 @@ Usage: cargo run --release --example soak -- [options]
 Durations are written 500ms, 5s, 2m or 2h. The exit code is 1 if there was a violation.";
 
 fn main() -> ExitCode {
-    worker::work_if_ordered();
+    testbed::worker::work_if_ordered();
     finish(run())
 }
 
@@ -50,7 +35,7 @@ fn run() -> Result<(), String> {
     let mut plan = Plan::new(seed, Duration::from_secs(60));
     let mut only_schedule = false;
     let mut arguments = Arguments::from_env();
-    while let Some(option) = arguments.next()? {
+    while let Some(option) = arguments.next_option()? {
         match option.as_str() {
             "help" => {
                 println!("{HELP}");
@@ -68,10 +53,10 @@ fn run() -> Result<(), String> {
     }
     println!("seed {}", plan.seed);
     if only_schedule {
-        soak::schedule(&plan).iter().for_each(|(at, fault)| println!("{at:>8} ms  {fault:?}"));
+        testbed::soak::schedule(&plan).iter().for_each(|(at, fault)| println!("{at:>8} ms  {fault:?}"));
         return Ok(());
     }
-    let report = soak::run(&plan, &[]);
+    let report = testbed::soak::run(&plan, &[]);
     print!("{report}");
     match report.violations.len() {
         0 => Ok(()),

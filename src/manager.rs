@@ -45,7 +45,7 @@ pub enum Verdict<T> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Execution started.
+    /// Flights started.
     pub flights: u64,
     /// Calls of the source.
     pub fetches: u64,

@@ -1,14 +1,12 @@
 //! The stores keep the contract, and what only Redis or only the store in memory can break.
 
-mod support;
-
 #[path = "../examples/custom_store.rs"]
 mod custom_store;
 
 use custom_store::Folder;
 use std::sync::Arc;
 use std::time::Duration;
-use support::Backing;
+use testbed::Backing;
 use token_manager::store::rules::{EgressState, TokenState};
 use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StateBackend, StateStore, Step,
@@ -154,7 +152,7 @@ fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     at_most("inspected budget", bench.inspect().budget_spent, 3);
     let Claimed::Limited { retry_after } = bench.claim("b", 1, 0) else { panic!("the budget is spent") };
     at_most("one fetch's time", retry_after, 1);
-    support::wait_until("the budget allows a fetch", || matches!(bench.claim("b", 1, 0), Claimed::Granted { .. }));
+    testbed::wait_until("the budget allows a fetch", || matches!(bench.claim("b", 1, 0), Claimed::Granted { .. }));
 
     // A token of 5 seconds, above whatever was granted before.
     let lease = bench.granted("b", 1, 0);
@@ -164,7 +162,7 @@ fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     bench.store.commit(&bench.name, &lease, &grant).unwrap();
     assert_eq!(bench.inspect().token, None, "it was invalidated");
     bench.store.lift_pause(&bench.name, "default").unwrap();
-    support::wait_until("the budget allows a fetch", || matches!(bench.claim("c", 1, 0), Claimed::Granted { .. }));
+    testbed::wait_until("the budget allows a fetch", || matches!(bench.claim("c", 1, 0), Claimed::Granted { .. }));
     let lease = bench.granted("c", 1, 0);
     assert!(lease.generation > hours_ahead(0).parse::<u64>().unwrap() + 3_000_000_000, "above what is invalidated");
     assert_eq!(bench.store.commit(&bench.name, &lease, &grant).unwrap(), Committed::Written { doubted: false });
@@ -174,7 +172,7 @@ fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     at_most("token in Redis", ms(server, "tm:{g}:t:token"), 5);
 }
 
-fn ms(server: &support::RedisServer, key: &str) -> Duration {
+fn ms(server: &testbed::redis_server::RedisServer, key: &str) -> Duration {
     Duration::from_millis(server.command(&["PTTL", key]).parse().unwrap())
 }
 
@@ -215,7 +213,7 @@ fn the_store_in_memory_forgets_what_has_ended() {
         store.commit(&token(at), &lease, &grant).unwrap();
         drop(store.subscribe(&token(at)).unwrap());
         if at % 1000 == 0 {
-            support::wait_until("it has ended", || store.inspect(&token(at), "default").unwrap().token.is_none());
+            testbed::wait_until("it has ended", || store.inspect(&token(at), "default").unwrap().token.is_none());
         }
     }
     let kept = format!("{store:?}");

@@ -1,13 +1,11 @@
 //! A forked child goes on with what its parent had, whatever the parent's threads were doing, and waits for none of them.
 #![cfg(unix)]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use std::{process, thread};
-use support::{Backing, LONG, Script, wait_until};
+use testbed::{Backing, LONG, Script, wait_until};
 use token_manager::{Attempt, Fetched, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);

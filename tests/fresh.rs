@@ -1,9 +1,7 @@
 //! `keep_fresh`: every process holds the new token right after the commit, and the thread ends with its guard.
 
-mod support;
-
 use std::time::Duration;
-use support::{Backing, Script, wait_until};
+use testbed::{Backing, Script, wait_until};
 use token_manager::{RedisStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,9 +1,7 @@
 //! The thread of `keep_fresh` ends with its guard. Alone in its process, so that the thread can be counted by name.
 
-mod support;
-
 use std::time::Duration;
-use support::{Backing, Script, threads_named, wait_until};
+use testbed::{Backing, Script, threads_named, wait_until};
 
 #[test]
 fn dropping_the_guard_ends_its_thread_and_leaves_no_other() {

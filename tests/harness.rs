@@ -1,16 +1,9 @@
 //! The issuer, its client and the private Redis that the other tests stand on do what they say.
 
-#[path = "../examples/support/client.rs"]
-mod client;
-#[path = "../examples/support/issuer.rs"]
-mod issuer;
-#[path = "../examples/support/redis_server.rs"]
-mod redis_server;
-
-use issuer::{Fault, Issuer, Options};
-use redis_server::RedisServer;
 use std::thread;
 use std::time::{Duration, Instant};
+use testbed::issuer::{Fault, Issuer, Options};
+use testbed::redis_server::RedisServer;
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -108,10 +101,10 @@ fn every_fault_shows_on_the_wire() {
 #[test]
 fn the_client_tells_every_fault_by_its_class_and_repeats_no_body() {
     let issuer = Issuer::start("127.0.0.1:0", Options::default()).unwrap();
-    let agent = client::agent();
+    let agent = testbed::client::agent();
     let ask = |fault: Fault| {
         issuer.set(|options| options.fault = fault);
-        match client::ask(&agent, &issuer.url(), Duration::from_millis(500)) {
+        match testbed::client::ask(&agent, &issuer.url(), Duration::from_millis(500)) {
             Ok(issued) => format!("token of {:?}", issued.life),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -132,13 +125,13 @@ fn the_client_tells_every_fault_by_its_class_and_repeats_no_body() {
     }
     let url = issuer.url();
     issuer.set(|options| options.fault = Fault::None);
-    let secret = client::ask(&agent, &url, SOON).map(|issued| issued.secret).unwrap();
-    assert_eq!(client::verify(&agent, &url, &secret, SOON), Ok(client::Verified::Valid));
+    let secret = testbed::client::ask(&agent, &url, SOON).map(|issued| issued.secret).unwrap();
+    assert_eq!(testbed::client::verify(&agent, &url, &secret, SOON), Ok(testbed::client::Verified::Valid));
     issuer.revoke();
-    let rejected = client::verify(&agent, &url, &secret, SOON);
-    assert!(matches!(rejected, Ok(client::Verified::Rejected(Some(_)))), "{rejected:?}");
+    let rejected = testbed::client::verify(&agent, &url, &secret, SOON);
+    assert!(matches!(rejected, Ok(testbed::client::Verified::Rejected(Some(_)))), "{rejected:?}");
     drop(issuer);
-    assert_eq!(client::ask(&agent, &url, SOON).map(|_| ()).unwrap_err().to_string(), "unavailable");
+    assert_eq!(testbed::client::ask(&agent, &url, SOON).map(|_| ()).unwrap_err().to_string(), "unavailable");
 }
 
 #[test]
@@ -150,7 +143,7 @@ fn a_private_redis_can_be_killed_restarted_and_paused() {
     let url = redis.url();
     redis.pause();
     thread::scope(|scope| {
-        let answer = scope.spawn(|| redis_server::ask(&url, &["DBSIZE"]));
+        let answer = scope.spawn(|| testbed::redis_server::ask(&url, &["DBSIZE"]));
         thread::sleep(Duration::from_millis(50));
         assert!(!answer.is_finished());
         redis.resume();

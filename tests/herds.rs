@@ -1,11 +1,9 @@
 //! `keep_fresh` beside a store in trouble: it comes back ever more rarely, and offers what the store has lost.
 
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
-use support::bent::Bent;
-use support::{Backing, LONG, Script, wait_until};
+use testbed::hooked_store::HookedStore;
+use testbed::{Backing, LONG, Script, wait_until};
 use token_manager::store::{Change, StoreErrorKind};
 use token_manager::{FetchError, MemoryStore, RedisStore, TokenManager};
 
@@ -14,17 +12,17 @@ const HOUR: Duration = Duration::from_secs(3600);
 const SOME: Duration = Duration::from_millis(1_500);
 const TRIES: u64 = 8;
 
-fn build(store: Bent, script: &Script) -> TokenManager {
+fn build(store: HookedStore, script: &Script) -> TokenManager {
     TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap()
 }
 
 /// Counts the calls of a verb within some time of keeping fresh.
-fn calls_in_some_time(bent: &Bent, verb: &str) -> u64 {
-    let manager = build(bent.clone(), &Script::new(HOUR));
+fn calls_in_some_time(hooked: &HookedStore, verb: &str) -> u64 {
+    let manager = build(hooked.clone(), &Script::new(HOUR));
     let start = Instant::now();
     let guard = manager.keep_fresh().unwrap();
     thread::sleep(SOME);
-    let (calls, took) = (bent.calls(verb), start.elapsed());
+    let (calls, took) = (hooked.calls(verb), start.elapsed());
     assert!(calls >= 3, "it tries again: {calls} in {took:?}");
     drop(guard);
     calls
@@ -32,33 +30,34 @@ fn calls_in_some_time(bent: &Bent, verb: &str) -> u64 {
 
 #[test]
 fn a_store_that_refuses_claims_is_asked_ever_more_rarely() {
-    let bent = Bent::new(MemoryStore::new(), |verb, _| (verb == "claim").then_some(StoreErrorKind::NotWritable));
-    let claims = calls_in_some_time(&bent, "claim");
+    let hooked =
+        HookedStore::new(MemoryStore::new(), |verb, _| (verb == "claim").then_some(StoreErrorKind::NotWritable));
+    let claims = calls_in_some_time(&hooked, "claim");
     assert!(claims <= TRIES, "{claims}");
 }
 
 #[test]
 fn a_store_that_is_not_there_is_asked_ever_more_rarely() {
-    let bent = Bent::new(MemoryStore::new(), |_, _| Some(StoreErrorKind::Unreachable));
-    let listens = calls_in_some_time(&bent, "subscribe");
-    assert!(listens <= TRIES && bent.calls("claim") <= TRIES, "{listens} and {}", bent.calls("claim"));
+    let hooked = HookedStore::new(MemoryStore::new(), |_, _| Some(StoreErrorKind::Unreachable));
+    let listens = calls_in_some_time(&hooked, "subscribe");
+    assert!(listens <= TRIES && hooked.calls("claim") <= TRIES, "{listens} and {}", hooked.calls("claim"));
 }
 
 #[test]
 fn a_subscription_that_is_lost_each_time_is_made_ever_more_rarely() {
     // It stands while the store is looked at, and is lost when it is waited for.
-    let bent = Bent::new(MemoryStore::new(), |verb, before| {
+    let hooked = HookedStore::new(MemoryStore::new(), |verb, before| {
         (verb == "wait" && before % 2 == 1).then_some(StoreErrorKind::Unreachable)
     });
-    let listens = calls_in_some_time(&bent, "subscribe");
+    let listens = calls_in_some_time(&hooked, "subscribe");
     assert!(listens <= TRIES, "{listens}");
 }
 
 #[test]
 fn where_events_are_forbidden_looks_bring_what_others_fetched_and_the_refresh_is_in_time() {
     let (store, script) = (MemoryStore::new(), Script::new(Duration::from_secs(2)));
-    let bent = Bent::new(store.clone(), |verb, _| (verb == "subscribe").then_some(StoreErrorKind::Denied));
-    let manager = build(bent, &script);
+    let hooked = HookedStore::new(store.clone(), |verb, _| (verb == "subscribe").then_some(StoreErrorKind::Denied));
+    let manager = build(hooked, &script);
     let guard = manager.keep_fresh().unwrap();
     script.wait_for(4);
     assert_eq!(manager.stats().waits, 0);
@@ -77,13 +76,13 @@ fn where_events_are_forbidden_looks_bring_what_others_fetched_and_the_refresh_is
 #[test]
 fn a_pause_of_the_fleet_is_kept_and_news_end_it() {
     let store = MemoryStore::new();
-    let (bent, script) = (Bent::new(store.clone(), |_, _| None), Script::new(HOUR));
+    let (hooked, script) = (HookedStore::new(store.clone(), |_, _| None), Script::new(HOUR));
     script.answer(|_| Err(FetchError::throttled(Some(HOUR))));
-    let manager = build(bent.clone(), &script);
+    let manager = build(hooked.clone(), &script);
     let _guard = manager.keep_fresh().unwrap();
     script.wait_for(1);
     thread::sleep(SOME);
-    assert!(bent.calls("claim") <= 4, "{} claims", bent.calls("claim"));
+    assert!(hooked.calls("claim") <= 4, "{} claims", hooked.calls("claim"));
     let other = TokenManager::builder("t").store(store).egress("elsewhere").deadline(LONG);
     let other = other.source(script.source()).build().unwrap();
     assert_eq!(other.get().unwrap().secret(), "token-2");
@@ -142,15 +141,15 @@ fn a_token_that_was_rejected_is_not_offered_to_a_redis_that_lost_the_rejection()
 #[test]
 fn a_doubted_token_is_refreshed_and_not_offered() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-    let bent = Bent::new(store.clone(), |_, _| None);
-    let manager = build(bent.clone(), &script);
+    let hooked = HookedStore::new(store.clone(), |_, _| None);
+    let manager = build(hooked.clone(), &script);
     let guard = manager.keep_fresh().unwrap();
     wait_until("there is a token", || manager.get_within(Duration::ZERO).is_ok());
     let generation = manager.get().unwrap().generation();
     // A forged doubt is none; the store's own is.
-    bent.forge(&[Change::Doubted(generation)]);
-    let waits = bent.calls("wait");
-    wait_until("it was heard", || bent.calls("wait") > waits + 2);
+    hooked.forge(&[Change::Doubted(generation)]);
+    let waits = hooked.calls("wait");
+    wait_until("it was heard", || hooked.calls("wait") > waits + 2);
     assert_eq!(script.fetches(), 1);
     let name = token_manager::store::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
     let lease = token_manager::store::Lease { owner: "another".into(), attempt: 1, generation };
@@ -158,6 +157,6 @@ fn a_doubted_token_is_refreshed_and_not_offered() {
     let failure = token_manager::store::Failure { class, retry_after: None, egress: "default" };
     token_manager::Store::record_failure(&store, &name, &lease, &failure).unwrap();
     wait_until("it is refreshed", || manager.get().unwrap().secret() == "token-2");
-    assert_eq!((script.fetches(), bent.calls("offer")), (2, 0));
+    assert_eq!((script.fetches(), hooked.calls("offer")), (2, 0));
     drop(guard);
 }

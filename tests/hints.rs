@@ -1,19 +1,17 @@
 //! Events are hints: nobody fetches, rejects or doubts a token for one without the store's own word.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use support::bent::Bent;
-use support::{Backing, LONG, Script, wait_until};
+use testbed::hooked_store::HookedStore;
+use testbed::{Backing, LONG, Script, wait_until};
 use token_manager::store::{Change, StoreErrorKind};
 use token_manager::{MemoryStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HUGE: u64 = 9_000_000_000_000_000;
 
-fn build(store: Bent, script: &Script) -> TokenManager {
+fn build(store: HookedStore, script: &Script) -> TokenManager {
     TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap()
 }
 
@@ -45,22 +43,22 @@ fn forged_events_on_the_channel_cost_neither_a_fetch_nor_the_token() {
 
 #[test]
 fn a_hundred_forged_events_at_once_cost_two_looks_and_one_inspection() {
-    let (bent, script) = (Bent::new(MemoryStore::new(), |_, _| None), Script::new(HOUR));
-    let manager = build(bent.clone(), &script);
+    let (hooked, script) = (HookedStore::new(MemoryStore::new(), |_, _| None), Script::new(HOUR));
+    let manager = build(hooked.clone(), &script);
     let _guard = manager.keep_fresh().unwrap();
     wait_until("there is a token, and the store was looked at", || {
-        manager.get_within(Duration::ZERO).is_ok() && bent.calls("check") == 1
+        manager.get_within(Duration::ZERO).is_ok() && hooked.calls("check") == 1
     });
     // The event of the first commit is heard when the thread waits again.
-    let waits = bent.calls("wait");
-    wait_until("it listens", || bent.calls("wait") > waits + 2);
-    let (claims, inspections) = (bent.calls("claim"), bent.calls("inspect"));
-    bent.forge(&[[Change::Committed(HUGE), Change::Invalidated(HUGE), Change::Doubted(HUGE)]; 100].concat());
-    wait_until("they are heard", || bent.calls("inspect") > inspections);
-    let waits = bent.calls("wait");
-    wait_until("it listens again", || bent.calls("wait") > waits + 2);
+    let waits = hooked.calls("wait");
+    wait_until("it listens", || hooked.calls("wait") > waits + 2);
+    let (claims, inspections) = (hooked.calls("claim"), hooked.calls("inspect"));
+    hooked.forge(&[[Change::Committed(HUGE), Change::Invalidated(HUGE), Change::Doubted(HUGE)]; 100].concat());
+    wait_until("they are heard", || hooked.calls("inspect") > inspections);
+    let waits = hooked.calls("wait");
+    wait_until("it listens again", || hooked.calls("wait") > waits + 2);
     // The first was acted on at once, the others together.
-    assert_eq!((bent.calls("claim") - claims, bent.calls("inspect") - inspections), (2, 1));
+    assert_eq!((hooked.calls("claim") - claims, hooked.calls("inspect") - inspections), (2, 1));
     assert_eq!((script.fetches(), manager.get().unwrap().secret()), (1, "token-1"));
 }
 
@@ -69,19 +67,19 @@ fn a_subscription_that_told_nothing_of_a_commit_is_replaced() {
     let (store, script) = (MemoryStore::new(), Script::new(Duration::from_secs(10)));
     let deaf = Arc::new(AtomicBool::new(false));
     let is_deaf = deaf.clone();
-    let bent = Bent::new(store.clone(), move |verb, _| {
+    let hooked = HookedStore::new(store.clone(), move |verb, _| {
         (verb == "tell" && is_deaf.load(Ordering::SeqCst)).then_some(StoreErrorKind::Other)
     });
-    let idle = build(bent.clone(), &script);
+    let idle = build(hooked.clone(), &script);
     let busy = TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap();
     let _guard = idle.keep_fresh().unwrap();
-    wait_until("the store was looked at twice", || bent.calls("check") == 2);
-    assert_eq!((bent.calls("subscribe"), serves(&idle, "token-1")), (1, true));
+    wait_until("the store was looked at twice", || hooked.calls("check") == 2);
+    assert_eq!((hooked.calls("subscribe"), serves(&idle, "token-1")), (1, true));
     deaf.store(true, Ordering::SeqCst);
     script.set_life(HOUR);
     busy.invalidate(&busy.get().unwrap());
     busy.get().unwrap();
     wait_until("a look finds the news", || serves(&idle, "token-2"));
-    wait_until("it subscribes anew", || bent.calls("subscribe") == 2);
+    wait_until("it subscribes anew", || hooked.calls("subscribe") == 2);
     assert_eq!(script.fetches(), 2);
 }

@@ -1,13 +1,11 @@
-//! Execution on a caller's thread: who has less time than a fetch may take leaves it to others.
-
-mod support;
+//! Flights on a caller's thread: who has less time than a fetch may take leaves it to others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::bent::Bent;
-use support::{Backing, LONG, Script, wait_until};
+use testbed::hooked_store::HookedStore;
+use testbed::{Backing, LONG, Script, wait_until};
 use token_manager::{Attempt, ErrorKind, Execution, Fetched, MemoryStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -47,25 +45,25 @@ fn hurried_callers_start_no_fetch_and_take_over_what_a_patient_one_fetches() {
 }
 
 /// An inline manager on this store with a token that is due, and for a while not expired.
-fn due(bent: &Bent, script: &Script) -> TokenManager {
+fn due(hooked: &HookedStore, script: &Script) -> TokenManager {
     script.set_life(Duration::from_secs(6));
-    let inline = TokenManager::builder("t").store(bent.clone()).execution(Execution::Inline).deadline(LONG);
+    let inline = TokenManager::builder("t").store(hooked.clone()).execution(Execution::Inline).deadline(LONG);
     let manager = inline.refresh_before(Duration::from_secs(4)).source(script.source()).build().unwrap();
     assert_eq!(manager.get().unwrap().secret(), "token-1");
     wait_until("the token is due", || {
         manager.get_within(HURRY).unwrap();
-        bent.calls("claim") == 2
+        hooked.calls("claim") == 2
     });
     manager
 }
 
 #[test]
 fn a_hurried_caller_with_a_due_token_looks_at_the_store_once_a_second_at_most() {
-    let (bent, script) = (Bent::new(MemoryStore::new(), |_, _| None), Script::new(HOUR));
-    let manager = due(&bent, &script);
+    let (hooked, script) = (HookedStore::new(MemoryStore::new(), |_, _| None), Script::new(HOUR));
+    let manager = due(&hooked, &script);
     let start = Instant::now();
     let served = (0..1_000).filter(|_| manager.get_within(HURRY).unwrap().secret() == "token-1").count();
-    let looks = bent.calls("claim") - 2;
+    let looks = hooked.calls("claim") - 2;
     assert_eq!((served, script.fetches()), (1_000, 1));
     assert!(looks <= start.elapsed().as_secs(), "{looks} looks in {:?}", start.elapsed());
     // With time enough the same caller refreshes.
@@ -75,16 +73,16 @@ fn a_hurried_caller_with_a_due_token_looks_at_the_store_once_a_second_at_most() 
 #[test]
 fn a_patient_caller_does_not_wait_for_another_updater_beside_a_valid_token() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-    let bent = Bent::new(store.clone(), |_, _| None);
-    let manager = due(&bent, &script);
+    let hooked = HookedStore::new(store.clone(), |_, _| None);
+    let manager = due(&hooked, &script);
     script.hold();
     let updater = TokenManager::builder("t").store(store).deadline(LONG).source(script.source());
     let updater = updater.refresh_before(Duration::from_secs(4)).build().unwrap();
     wait_until("the other one fetches", || updater.get().is_ok() && script.fetches() == 2);
-    let (claims, start) = (bent.calls("claim"), Instant::now());
+    let (claims, start) = (hooked.calls("claim"), Instant::now());
     wait_until("it has looked at the store", || {
         assert_eq!(manager.get().unwrap().secret(), "token-1");
-        bent.calls("claim") > claims
+        hooked.calls("claim") > claims
     });
     assert!(start.elapsed() < Duration::from_secs(3), "it waited {:?}", start.elapsed());
     script.release();

@@ -1,9 +1,7 @@
 //! With flights on the caller's thread the library starts no thread. Alone in its process, so that threads can be counted.
 
-mod support;
-
 use std::time::Duration;
-use support::{Backing, Script, threads_named};
+use testbed::{Backing, Script, threads_named};
 use token_manager::Execution;
 
 #[test]

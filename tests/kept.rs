@@ -1,12 +1,10 @@
 //! What the store does not take at once: a commit is repeated, and kept beyond its lease; full pools are waited for.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::bent::Bent;
-use support::{LONG, Script, wait_until};
+use testbed::hooked_store::HookedStore;
+use testbed::{LONG, Script, wait_until};
 use token_manager::store::StoreErrorKind;
 use token_manager::{Builder, ErrorKind, Execution, FailureClass, FetchError, Fetched, MemoryStore, TokenManager};
 
@@ -17,21 +15,21 @@ fn builder(store: impl token_manager::Store, script: &Script) -> Builder {
 }
 
 /// Has the first so many calls of a verb fail like this.
-fn first(count: u64, bent: &'static str, kind: StoreErrorKind) -> impl Fn(&str, u64) -> Option<StoreErrorKind> {
-    move |verb, before| (verb == bent && before < count).then_some(kind)
+fn first(count: u64, hooked: &'static str, kind: StoreErrorKind) -> impl Fn(&str, u64) -> Option<StoreErrorKind> {
+    move |verb, before| (verb == hooked && before < count).then_some(kind)
 }
 
 #[test]
 fn a_commit_that_failed_is_repeated_while_callers_go_on_with_the_token() {
     for kind in [StoreErrorKind::Unreachable, StoreErrorKind::Exhausted, StoreErrorKind::NotWritable] {
         let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-        let bent = Bent::new(store.clone(), first(4, "commit", kind));
-        let manager = builder(bent.clone(), &script).build().unwrap();
+        let hooked = HookedStore::new(store.clone(), first(4, "commit", kind));
+        let manager = builder(hooked.clone(), &script).build().unwrap();
         assert_eq!(manager.get().unwrap().secret(), "token-1");
         assert!(manager.quiesce(LONG), "the repetition is counted as running");
         let other = builder(store, &script).build().unwrap();
         assert_eq!(other.get().unwrap().secret(), "token-1");
-        assert_eq!((bent.calls("commit"), script.fetches(), manager.stats().adopted), (5, 1, 1));
+        assert_eq!((hooked.calls("commit"), script.fetches(), manager.stats().adopted), (5, 1, 1));
         assert_eq!(other.inspect().unwrap().doubted, 0);
     }
 }
@@ -39,27 +37,27 @@ fn a_commit_that_failed_is_repeated_while_callers_go_on_with_the_token() {
 #[test]
 fn a_commit_that_cannot_mend_is_not_repeated() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-    let bent = Bent::new(store, first(u64::MAX, "commit", StoreErrorKind::Malformed));
-    let manager = builder(bent.clone(), &script).build().unwrap();
+    let hooked = HookedStore::new(store, first(u64::MAX, "commit", StoreErrorKind::Malformed));
+    let manager = builder(hooked.clone(), &script).build().unwrap();
     assert_eq!(manager.get().unwrap().secret(), "token-1");
     assert!(manager.quiesce(LONG));
-    assert_eq!(bent.calls("commit"), 1);
+    assert_eq!(hooked.calls("commit"), 1);
 }
 
 /// A manager on a store that takes no commit and no rejection until it is told to, and that store.
-fn uncommitted(script: &Script) -> (TokenManager, Bent, Arc<AtomicBool>) {
+fn uncommitted(script: &Script) -> (TokenManager, HookedStore, Arc<AtomicBool>) {
     let takes = Arc::new(AtomicBool::new(false));
     let open = takes.clone();
-    let bent = Bent::new(MemoryStore::new(), move |verb, _| {
+    let hooked = HookedStore::new(MemoryStore::new(), move |verb, _| {
         let is_bent = ["commit", "invalidate"].contains(&verb) && !open.load(Ordering::SeqCst);
         is_bent.then_some(StoreErrorKind::Unreachable)
     });
-    let manager = builder(bent.clone(), script).lease(Duration::from_millis(100)).build().unwrap();
+    let manager = builder(hooked.clone(), script).lease(Duration::from_millis(100)).build().unwrap();
     manager.get().unwrap();
     // The thread of the flight gives up with the lease.
     assert!(manager.quiesce(LONG));
     assert_eq!(manager.inspect().unwrap().token, None);
-    (manager, bent, takes)
+    (manager, hooked, takes)
 }
 
 #[test]
@@ -99,32 +97,32 @@ fn what_a_kept_token_carries_reaches_the_next_fetch_though_the_token_has_expired
 #[test]
 fn a_kept_token_that_was_rejected_meanwhile_is_never_committed() {
     let script = Script::new(HOUR);
-    let (manager, bent, takes) = uncommitted(&script);
+    let (manager, hooked, takes) = uncommitted(&script);
     // The store does not learn of the rejection.
     manager.invalidate(&manager.get().unwrap());
     assert_eq!(manager.inspect().unwrap().invalidated, 0);
-    let commits = bent.calls("commit");
+    let commits = hooked.calls("commit");
     takes.store(true, Ordering::SeqCst);
     assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("token-2", 2));
-    assert_eq!((bent.calls("commit") - commits, manager.inspect().unwrap().doubted), (1, 0));
+    assert_eq!((hooked.calls("commit") - commits, manager.inspect().unwrap().doubted), (1, 0));
 }
 
 #[test]
 fn a_full_pool_is_waited_for_as_long_as_anybody_waits_for_the_flight() {
     for flights in [Execution::Background, Execution::Inline] {
-        let (bent, script) =
-            (Bent::new(MemoryStore::new(), first(10, "claim", StoreErrorKind::Exhausted)), Script::new(HOUR));
-        let manager = builder(bent.clone(), &script).execution(flights).build().unwrap();
+        let (hooked, script) =
+            (HookedStore::new(MemoryStore::new(), first(10, "claim", StoreErrorKind::Exhausted)), Script::new(HOUR));
+        let manager = builder(hooked.clone(), &script).execution(flights).build().unwrap();
         assert_eq!(manager.get().unwrap().secret(), "token-1");
-        assert_eq!((bent.calls("claim"), script.fetches(), manager.stats().flights), (11, 1, 1));
+        assert_eq!((hooked.calls("claim"), script.fetches(), manager.stats().flights), (11, 1, 1));
     }
 }
 
 #[test]
 fn a_pool_that_stays_full_costs_no_caller_more_than_its_deadline() {
     for flights in [Execution::Background, Execution::Inline] {
-        let bent = Bent::new(MemoryStore::new(), first(u64::MAX, "claim", StoreErrorKind::Exhausted));
-        let manager = builder(bent, &Script::new(HOUR)).execution(flights).build().unwrap();
+        let hooked = HookedStore::new(MemoryStore::new(), first(u64::MAX, "claim", StoreErrorKind::Exhausted));
+        let manager = builder(hooked, &Script::new(HOUR)).execution(flights).build().unwrap();
         let start = Instant::now();
         let error = manager.get_within(Duration::from_millis(300)).unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Store), "{error}");
@@ -135,14 +133,14 @@ fn a_pool_that_stays_full_costs_no_caller_more_than_its_deadline() {
 #[test]
 fn rejections_and_failures_reach_a_store_whose_pool_was_full() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-    let bent = Bent::new(store, |verb, before| {
+    let hooked = HookedStore::new(store, |verb, before| {
         (["invalidate", "record_failure"].contains(&verb) && before < 3).then_some(StoreErrorKind::Exhausted)
     });
-    let manager = builder(bent.clone(), &script).build().unwrap();
+    let manager = builder(hooked.clone(), &script).build().unwrap();
     let token = manager.get().unwrap();
     manager.invalidate(&token);
-    assert_eq!((manager.inspect().unwrap().invalidated, bent.calls("invalidate")), (token.generation(), 4));
+    assert_eq!((manager.inspect().unwrap().invalidated, hooked.calls("invalidate")), (token.generation(), 4));
     script.answer(|_| Err(FetchError::unavailable("down")));
     assert_eq!(manager.get().unwrap_err().kind(), ErrorKind::Source(FailureClass::Unavailable));
-    assert_eq!((manager.inspect().unwrap().fails, bent.calls("record_failure")), (1, 4));
+    assert_eq!((manager.inspect().unwrap().fails, hooked.calls("record_failure")), (1, 4));
 }

@@ -1,10 +1,8 @@
 //! Redis that is not there: tokens are served until they expire, errors name the store, and it heals without a restart.
 
-mod support;
-
 use std::error::Error;
 use std::time::{Duration, Instant};
-use support::{LONG, Script, redis_server::RedisServer, wait_until};
+use testbed::{LONG, Script, redis_server::RedisServer, wait_until};
 use token_manager::store::{StoreError, StoreErrorKind};
 use token_manager::{ErrorKind, RedisStore, TokenManager};
 

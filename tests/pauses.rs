@@ -1,11 +1,9 @@
 //! Whom a failure concerns: the fleet, or this process alone; and what is left of its pause.
 
-mod support;
-
 use std::thread;
 use std::time::Duration;
-use support::bent::Bent;
-use support::{Backing, LONG, Script, wait_until};
+use testbed::hooked_store::HookedStore;
+use testbed::{Backing, LONG, Script, wait_until};
 use token_manager::store::StoreErrorKind;
 use token_manager::{Error, ErrorKind, FailureClass, FetchError, MemoryStore, Store, TokenManager};
 
@@ -110,8 +108,9 @@ fn a_fleet_without_a_token_pauses_as_a_whole_when_credentials_are_refused() {
 #[test]
 fn a_retry_after_that_the_store_could_not_be_told_of_is_kept_by_the_process() {
     let (store, script) = (MemoryStore::new(), Script::new(HOUR));
-    let bent = Bent::new(store.clone(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Unreachable));
-    let manager = TokenManager::builder("t").store(bent).lease(Duration::from_millis(50)).deadline(LONG);
+    let hooked =
+        HookedStore::new(store.clone(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Unreachable));
+    let manager = TokenManager::builder("t").store(hooked).lease(Duration::from_millis(50)).deadline(LONG);
     let manager = manager.source(script.source()).build().unwrap();
     script.answer(|_| Err(FetchError::throttled(Some(30 * S))));
     assert_pause(&manager.get().unwrap_err(), FailureClass::Throttled, 30);
@@ -127,26 +126,27 @@ fn a_retry_after_that_the_store_could_not_be_told_of_is_kept_by_the_process() {
 #[test]
 fn lifting_the_pause_ends_the_processs_own_and_its_memory_of_failures() {
     let script = Script::new(HOUR);
-    let bent =
-        Bent::new(MemoryStore::new(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Unreachable));
-    let manager = TokenManager::builder("t").store(bent.clone()).lease(Duration::from_millis(50)).deadline(LONG);
+    let hooked = HookedStore::new(MemoryStore::new(), |verb, _| {
+        (verb == "record_failure").then_some(StoreErrorKind::Unreachable)
+    });
+    let manager = TokenManager::builder("t").store(hooked.clone()).lease(Duration::from_millis(50)).deadline(LONG);
     let manager = manager.source(script.source()).build().unwrap();
     script.answer(|_| Err(FetchError::throttled(Some(HOUR))));
     assert_eq!(manager.get().unwrap_err().kind(), ErrorKind::Source(FailureClass::Throttled));
     manager.lift_pause().unwrap();
     assert_eq!(manager.get().unwrap().secret(), "token-2");
-    assert_eq!((script.fetches(), bent.calls("lift_pause")), (2, 1));
+    assert_eq!((script.fetches(), hooked.calls("lift_pause")), (2, 1));
 }
 
 #[test]
 fn a_429_that_an_abandoned_source_gets_late_pauses_the_egress() {
     for told in [true, false] {
         let (store, script) = (MemoryStore::new(), Script::held(HOUR));
-        let bent = Bent::new(store.clone(), move |verb, before| {
+        let hooked = HookedStore::new(store.clone(), move |verb, before| {
             (verb == "record_failure" && before > 0 && !told).then_some(StoreErrorKind::Unreachable)
         });
         script.answer(|_| Err(FetchError::throttled(Some(30 * S))));
-        let manager = TokenManager::builder("t").store(bent).fetch_limit(Duration::from_millis(20)).deadline(LONG);
+        let manager = TokenManager::builder("t").store(hooked).fetch_limit(Duration::from_millis(20)).deadline(LONG);
         let manager = manager.source(script.source()).build().unwrap();
         assert_eq!(manager.get().unwrap_err().kind(), ErrorKind::Source(FailureClass::UnknownOutcome));
         script.release();
@@ -165,11 +165,11 @@ fn a_429_that_an_abandoned_source_gets_late_pauses_the_egress() {
 
 #[test]
 fn neither_a_failure_nor_a_pause_displaces_a_valid_token() {
-    let (bent, script) = (
-        Bent::new(MemoryStore::new(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Denied)),
+    let (hooked, script) = (
+        HookedStore::new(MemoryStore::new(), |verb, _| (verb == "record_failure").then_some(StoreErrorKind::Denied)),
         Script::new(4 * S),
     );
-    let manager = build(bent, &script);
+    let manager = build(hooked, &script);
     let token = manager.get().unwrap();
     script.answer(|_| Err(FetchError::credentials_rejected("wrong password")));
     while !token.expires_in().is_zero() {

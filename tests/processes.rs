@@ -1,18 +1,13 @@
 //! Eight processes of 25 threads, one real Redis, one real HTTP issuer that counts.
 
-#[path = "../examples/support/client.rs"]
-mod client;
 #[path = "support/fleet.rs"]
 mod fleet;
-#[path = "../examples/support/issuer.rs"]
-mod issuer;
-mod support;
 
-use fleet::{Fleet, Member, Report};
-use issuer::{Fault, Issuer, Options};
+use fleet::{Fleet, FleetChild, Report};
 use std::collections::BTreeSet;
 use std::time::Duration;
-use support::{LONG, redis_server::RedisServer};
+use testbed::issuer::{Fault, Issuer, Options};
+use testbed::{LONG, redis_server::RedisServer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PROCESSES: usize = 8;
@@ -20,9 +15,9 @@ const THREADS: usize = 25;
 
 /// The other side: a process of the fleet, started by the tests below. Does nothing when run by itself.
 #[test]
-fn member_of_a_fleet() {
-    if let Some(member) = Member::from_env() {
-        member.run();
+fn child_of_a_fleet() {
+    if let Some(child) = FleetChild::from_env() {
+        child.run();
     }
 }
 
@@ -174,7 +169,7 @@ fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
     let mut waiter = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
     waiter.wait_until_all_wait();
     let subscribed = || redis.command(&["PUBSUB", "NUMSUB", "tm:{t}:t:events:0"]).ends_with('1');
-    support::wait_until("the waiter has subscribed", subscribed);
+    testbed::wait_until("the waiter has subscribed", subscribed);
     issuer.release();
     waiter.wait_for_generations(1);
     updater.wait_for_generations(1);

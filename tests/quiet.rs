@@ -1,10 +1,8 @@
 //! After `quiesce` no thread of the library is left that holds the source: when the manager is gone, so is the source.
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
-use support::{Backing, LONG, Script, on_threads};
+use testbed::{Backing, LONG, Script, on_threads};
 use token_manager::{Attempt, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);

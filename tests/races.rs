@@ -1,12 +1,10 @@
-//! Races and faults that were found once, each with a store in memory that is bent at one place, so that they come every time.
-
-mod support;
+//! Races and faults that were found once, each with a store in memory that is hooked at one place, so that they come every time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{LONG, Script, on_threads, wait_until};
+use testbed::{LONG, Script, on_threads, wait_until};
 use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StoreError, Stored, Subscription,
     TokenName,
@@ -19,7 +17,7 @@ type Answer<T> = Result<T, StoreError>;
 type Hook<T> = Box<dyn Fn(u64) -> T + Send + Sync>;
 
 /// A store in memory with a hook at some verbs, which is told how many such calls there were before.
-struct Bent {
+struct HookedStore {
     inner: MemoryStore,
     calls: [AtomicU64; 3],
     /// Answers in the store's place if it has an answer.
@@ -28,10 +26,10 @@ struct Bent {
     inspect: Hook<()>,
 }
 
-impl Bent {
-    fn new() -> Bent {
+impl HookedStore {
+    fn new() -> HookedStore {
         let (claim, renew, inspect) = (Box::new(|_| None), Box::new(|_| ()), Box::new(|_| ()));
-        Bent { inner: MemoryStore::new(), calls: Default::default(), claim, renew, inspect }
+        HookedStore { inner: MemoryStore::new(), calls: Default::default(), claim, renew, inspect }
     }
 
     fn count(&self, verb: usize) -> u64 {
@@ -39,7 +37,7 @@ impl Bent {
     }
 }
 
-impl Store for Bent {
+impl Store for HookedStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Answer<Claimed> {
         (self.claim)(self.count(0)).map_or_else(|| self.inner.claim(name, claim), Ok)
     }
@@ -83,7 +81,7 @@ impl Store for Bent {
     }
 }
 
-fn build(store: Bent, script: &Script) -> TokenManager {
+fn build(store: HookedStore, script: &Script) -> TokenManager {
     TokenManager::builder("t").store(store).deadline(LONG).source(script.source()).build().unwrap()
 }
 
@@ -99,7 +97,7 @@ fn the_error_of_a_later_flight_is_not_told_to_those_whom_an_earlier_one_served()
     for later in [cooling, limited] {
         let held = Arc::new(OnceLock::new());
         let gate = held.clone();
-        let mut store = Bent::new();
+        let mut store = HookedStore::new();
         store.claim = Box::new(move |call| match call {
             0 => {
                 gate.wait();
@@ -157,7 +155,7 @@ fn a_token_adopted_while_the_guard_asks_the_store_is_not_fetched_again() {
     let script = Script::new(HOUR);
     let manager: Arc<OnceLock<TokenManager>> = Arc::default();
     let (inside, asked) = (manager.clone(), mpsc::channel::<u64>());
-    let mut store = Bent::new();
+    let mut store = HookedStore::new();
     store.inspect = Box::new(move |call| {
         if call == 0 {
             let manager = inside.get().unwrap();
@@ -193,7 +191,7 @@ fn a_due_token_is_served_to_a_source_that_its_own_refresh_waits_for() {
         });
         let builder = TokenManager::builder("u").store(MemoryStore::new()).deadline(LONG).execution(flights);
         let asked_manager = builder.source(asked.source()).build().unwrap();
-        let mut store = Bent::new();
+        let mut store = HookedStore::new();
         store.claim = Box::new(|call| {
             let (value, left) = (Secret::new("doubted"), HOUR - Duration::from_secs(60));
             (call == 0).then_some(Claimed::Token(Stored { generation: 7, value, left, life: HOUR, doubted: true }))
@@ -239,7 +237,7 @@ fn an_inline_refresh_that_outlives_the_token_does_not_return_it() {
 #[test]
 fn a_remembered_pause_is_waited_for_as_far_as_it_is_left() {
     const PAUSE: Duration = Duration::from_millis(1_000);
-    let mut store = Bent::new();
+    let mut store = HookedStore::new();
     store.claim = Box::new(|call| (call == 0).then_some(Claimed::Limited { retry_after: PAUSE }));
     let manager = build(store, &Script::new(HOUR));
     let start = Instant::now();
@@ -254,7 +252,7 @@ fn a_remembered_pause_is_waited_for_as_far_as_it_is_left() {
 #[test]
 fn a_store_that_panics_during_a_fetch_leaves_no_source_counted_as_running() {
     let script = Script::held(HOUR);
-    let mut store = Bent::new();
+    let mut store = HookedStore::new();
     store.renew = Box::new(|call| assert!(call > 0, "on purpose"));
     let builder = TokenManager::builder("t").store(store).deadline(LONG).lease(Duration::from_millis(300));
     let manager = builder.source(script.source()).build().unwrap();
@@ -277,7 +275,7 @@ fn a_token_is_had_in_the_destructor_of_a_thread_local() {
     }
     thread_local!(static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) });
 
-    let manager = build(Bent::new(), &Script::new(HOUR));
+    let manager = build(HookedStore::new(), &Script::new(HOUR));
     let (say, heard) = mpsc::channel();
     let ending = thread::spawn(move || {
         LAST.with_borrow_mut(|last| *last = Some(Last(manager.clone(), say)));

@@ -1,11 +1,9 @@
 //! Sources that ask other managers: one that would wait for itself, through however many, is told so at once.
 
-mod support;
-
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Backing, LONG, Script, on_threads, wait_until};
+use testbed::{Backing, LONG, Script, on_threads, wait_until};
 use token_manager::{Attempt, ErrorKind, Execution, Fetched, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,12 +1,10 @@
 //! An issuer that gives the same token, with what is left of its life, until shortly before its end.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::on_threads;
+use testbed::on_threads;
 use token_manager::{Attempt, Budget, Fetched, MemoryStore, TokenManager};
 
 const LIFE: Duration = Duration::from_secs(2);

@@ -1,7 +1,5 @@
 //! A secret leaves through `Token::secret` alone: never through Debug, Display, the log, errors or events.
 
-mod support;
-
 use log::{LevelFilter, Log, Metadata, Record};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -10,7 +8,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
-use support::{Backing, Script, wait_until};
+use testbed::{Backing, Script, wait_until};
 use token_manager::store::Secret;
 use token_manager::{FetchError, Fetched, RedisStore};
 

@@ -1,11 +1,9 @@
 //! Handlers of the host's signals run on the host's threads only. Alone in its process, so that threads are told by name.
 #![cfg(target_os = "linux")]
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
-use support::{Backing, Script, threads_named};
+use testbed::{Backing, Script, threads_named};
 
 /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV and SIGSYS: raised by what a thread itself does.
 const SYNCHRONOUS: u64 = bits(&[4, 5, 6, 7, 8, 11, 31]);
@@ -49,6 +47,6 @@ fn all_but_synchronous_signals_are_blocked_in_the_librarys_own_threads_and_none_
     assert_eq!(blocked("thread-self"), before);
     script.release();
     drop(guard);
-    assert!(manager.quiesce(support::LONG));
+    assert!(manager.quiesce(testbed::LONG));
     assert_eq!(threads_named("tkm-s"), 0);
 }

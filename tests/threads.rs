@@ -1,12 +1,10 @@
 //! Threads of one process: one fetch, shared outcomes, deadlines of one's own. On both stores.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{Backing, LONG, Script, on_threads, wait_until};
+use testbed::{Backing, LONG, Script, on_threads, wait_until};
 use token_manager::{Budget, ErrorKind, Execution, FailureClass, FetchError, Fetched, TokenManager, Verdict};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -1,11 +1,5 @@
 //! The connections to Redis: signals, limits, silence, the forms of a URL, and the channel of a database.
 
-mod support;
-
-#[path = "../examples/support/proxy.rs"]
-mod proxy;
-
-use proxy::{Line, Proxy};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -13,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use support::{LONG, Script, redis_server::RedisServer};
+use testbed::proxy::{Line, Proxy};
+use testbed::{LONG, Script, redis_server::RedisServer};
 use token_manager::store::{Change, StoreError, StoreErrorKind, TokenName};
 use token_manager::{Execution, RedisStore, Store, TokenManager};
 
@@ -184,7 +179,7 @@ fn a_connection_that_broke_leaves_its_place_to_the_next() {
     let store = RedisStore::options(&proxy.url()).pool_size(1).pool_timeout(Duration::from_secs(60)).open().unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| ask(&store).unwrap_err().to_string());
-        support::wait_until("the first has the only connection", || proxy.accepted() == 1);
+        testbed::wait_until("the first has the only connection", || proxy.accepted() == 1);
         // The second gets as far as asking Redis, long before the pool's limit.
         assert_eq!(ask(&store).unwrap_err().to_string(), "Redis did not answer in time");
         assert_eq!(first.join().unwrap(), "Redis did not answer in time");
@@ -201,7 +196,7 @@ fn a_pool_whose_connections_are_all_in_use_is_exhausted_and_not_unreachable() {
     let store = options.open().unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| ask(&store).unwrap_err().kind());
-        support::wait_until("the first has the only connection", || proxy.accepted() == 1);
+        testbed::wait_until("the first has the only connection", || proxy.accepted() == 1);
         let error = ask(&store).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Exhausted);
         assert!(error.to_string().contains("pool_size"), "{error}");
@@ -346,7 +341,7 @@ fn a_change_that_arrives_in_pieces_is_told_once_it_is_whole() {
 
 fn redis_at(redis: &RedisServer, database: u32, command: &[&str]) -> String {
     let url = format!("{}{database}", redis.url()).replace("redis://", "redis://:word@");
-    support::redis_server::ask(&url, command).unwrap()
+    testbed::redis_server::ask(&url, command).unwrap()
 }
 
 /// A server that treats every connection so, and its URL.

@@ -180,7 +180,7 @@ int32_t tkm_manager_new(tkm_options *options, tkm_manager **manager, tkm_error *
 int32_t tkm_manager_free(tkm_manager *manager, uint64_t wait_ms);
 
 /* Gives a token that is valid now. Blocks no longer than the deadline of the options, and not at all while a token is fresh, nor
- * while it is due; but with TKM_EXECUTION_INLINE the caller that finds it due or gone fetches himself, and returns in
+ * while it is due; but with TKM_EXECUTION_INLINE the caller that finds it due or gone fetches itself, and returns in
  * time only if the callback and the store do.
  * Codes: TKM_TIMEOUT, TKM_STORE, TKM_LIMITED, TKM_REENTRANT and those of the fetch callback (10 to 13). */
 int32_t tkm_manager_get(const tkm_manager *manager, tkm_token **token, tkm_error **error);

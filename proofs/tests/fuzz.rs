@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 use token_manager::store::{Claim, Failure, Grant, Lease, Secret, TokenName};
 use token_manager::{Attempt, Budget, FailureClass, Fetched, RedisStore, Store, TokenManager};
 
-#[path = "../../examples/support/client.rs"]
-mod client;
-
 /// How long one exchange may take: connecting, sending and answering, twice, and the pool, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -235,9 +232,9 @@ fn whatever_the_issuer_answers_is_a_token_or_an_error() {
         let mut asked = [0; 4096];
         let _ = stream.read(&mut asked).and_then(|_| stream.write_all(&http(&mut chance)));
     });
-    let (agent, url) = (client::agent(), format!("http://127.0.0.1:{port}"));
-    let tokens =
-        (0..cases).filter(|_| timed("ask", || client::ask(&agent, &url, Duration::from_millis(200)).map_err(said)));
+    let (agent, url) = (testbed::client::agent(), format!("http://127.0.0.1:{port}"));
+    let tokens = (0..cases)
+        .filter(|_| timed("ask", || testbed::client::ask(&agent, &url, Duration::from_millis(200)).map_err(said)));
     let tokens = tokens.count();
     println!("{cases} answers, {tokens} of them tokens");
     assert!(tokens > 0 && (tokens as u64) < cases);

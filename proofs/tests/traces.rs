@@ -13,9 +13,7 @@ use token_manager::store::{
 };
 use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store};
 
-#[path = "../../examples/support/redis_server.rs"]
-mod redis_server;
-use redis_server::RedisServer;
+use testbed::redis_server::RedisServer;
 
 const STEPS: u64 = 60;
 /// How far two durations that derive from two looks at a clock may be apart.

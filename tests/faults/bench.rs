@@ -1,10 +1,10 @@
 //! What every fault test stands on: a Redis and an issuer of its own, workers, and the assertions that all share.
 
-use crate::crew::{Words, Worker};
-use crate::issuer::{Issuer, Options, Stats};
-use crate::redis_server::RedisServer;
 use std::thread;
 use std::time::{Duration, Instant};
+use testbed::issuer::{Issuer, Options, Stats};
+use testbed::redis_server::RedisServer;
+use testbed::worker_handle::{Words, Worker};
 
 /// How long a test waits for what must come: generous, because it only ends a test that has failed.
 pub const LONG: Duration = Duration::from_secs(60);

@@ -1,9 +1,9 @@
 //! The issuer is down, slow, hanging, throttling or talking nonsense.
 
 use crate::bench::{Bench, PATIENT, all_refused, all_served, ask, served, wait_until};
-use crate::crew::Worker;
-use crate::issuer::Fault;
 use std::time::Duration;
+use testbed::issuer::Fault;
+use testbed::worker_handle::Worker;
 
 /// Has the issuer fail in this way: one call pays, the threads of two processes get the error at once, nobody asks again
 /// during the cool-down, nothing is stored; afterwards all is well. Returns the words of the updater's error.

@@ -1,9 +1,9 @@
 //! Redis is killed, restarted, emptied, stopped, paused, full of other keys, or replaced by one that knows less.
 
 use crate::bench::{Bench, PATIENT, all_refused, all_served, ask, in_time_and_order, served, until_newer, wait_until};
-use crate::proxy::Proxy;
-use crate::redis_server::RedisServer;
 use std::time::{Duration, Instant};
+use testbed::proxy::Proxy;
+use testbed::redis_server::RedisServer;
 
 const SECONDS: Duration = Duration::from_secs(4);
 

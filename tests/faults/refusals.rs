@@ -2,9 +2,9 @@
 //! cause is gone.
 
 use crate::bench::{Bench, all_refused, ask, served, wait_until};
-use crate::crew::Worker;
-use crate::redis_server::RedisServer;
 use std::time::Duration;
+use testbed::redis_server::RedisServer;
+use testbed::worker_handle::Worker;
 
 /// Asserts that every caller is told of the refusal in these words, and that no fetch was made.
 #[track_caller]

@@ -1,7 +1,7 @@
 //! A short soak: a fleet under random faults, and the same seed gives the same faults.
 
-use crate::soak::{Plan, run, schedule};
 use std::time::Duration;
+use testbed::soak::{Plan, run, schedule};
 
 fn plan(seed: u64) -> Plan {
     Plan::new(seed, Duration::from_secs(20))

@@ -1,8 +1,8 @@
 //! The updater is killed, paused or slow, at every point of its work.
 
 use crate::bench::{Bench, PATIENT, all_served, ask, served, until_newer, wait_until};
-use crate::crew::Worker;
 use std::time::{Duration, Instant};
+use testbed::worker_handle::Worker;
 
 const LEASE: Duration = Duration::from_secs(3);
 

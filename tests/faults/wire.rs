@@ -1,8 +1,8 @@
 //! What the network does between the library and Redis.
 
 use crate::bench::{Bench, PATIENT, all_refused, all_served, ask, served};
-use crate::proxy::{Line, Proxy};
 use std::time::Duration;
+use testbed::proxy::{Line, Proxy};
 
 const SECONDS: Duration = Duration::from_secs(6);
 

@@ -1,15 +1,14 @@
 //! A fleet of real processes: the test starts its own program again, tells each copy what to do by its environment, and
 //! reads what it reports.
 
-use crate::client::{self, Verified};
-use crate::support::LONG;
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, stdin};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use std::{env, iter};
+use testbed::LONG;
+use testbed::child::{Dialogue, say, told};
+use testbed::client::{self, Verified};
 use token_manager::{Budget, Error, ErrorKind, TokenManager};
 
 /// What one process saw.
@@ -27,40 +26,17 @@ pub struct Report {
     pub rejected_after_healing: u64,
 }
 
-pub struct Fleet(Vec<(Child, mpsc::Receiver<String>)>);
+pub struct Fleet(Vec<Dialogue>);
 
 impl Fleet {
     pub fn start(processes: usize, threads: usize, redis: &str, issuer: &str, settings: &[&str]) -> Fleet {
-        let member = || {
-            let mut child = Command::new(env::current_exe().expect("this program"))
-                .args(["member_of_a_fleet", "--exact", "--nocapture"])
-                .env("FLEET", format!("{threads} {redis} {issuer} {}", settings.join(" ")))
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("a process");
-            let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
-            let (tell, told) = mpsc::channel();
-            // Fails only when nobody listens any more.
-            thread::spawn(move || lines.for_each(|line| drop(tell.send(line))));
-            (child, told)
-        };
-        Fleet(iter::repeat_with(member).take(processes).collect())
+        let orders = format!("{threads} {redis} {issuer} {}", settings.join(" "));
+        let child = || Dialogue::start(&["child_of_a_fleet", "--exact", "--nocapture"], &[("FLEET", &orders)]);
+        Fleet(iter::repeat_with(child).take(processes).collect())
     }
 
-    fn told(&mut self, what: &str) -> Vec<String> {
-        let tell = |told: &mpsc::Receiver<String>| loop {
-            match told.recv_timeout(LONG) {
-                // On one core the test harness begins the line with the name of the test.
-                Ok(line) => {
-                    if let Some((_, rest)) = line.split_once(what) {
-                        return rest.to_owned();
-                    }
-                }
-                Err(error) => panic!("a process did not tell {what:?}: {error}"),
-            }
-        };
-        self.0.iter().map(|(_, told)| tell(told)).collect()
+    fn told(&mut self, mark: &str) -> Vec<String> {
+        self.0.iter_mut().map(|child| child.expect(mark)).collect()
     }
 
     /// Waits until every thread of every process waits for a token.
@@ -80,18 +56,8 @@ impl Fleet {
 
     /// Ends the processes and returns what they saw.
     pub fn stop(mut self) -> Vec<Report> {
-        self.0.iter_mut().for_each(|(child, _)| drop(child.stdin.take()));
+        self.0.iter_mut().for_each(|child| child.process.hang_up());
         self.reports_of_ended_threads()
-    }
-}
-
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        for (child, _) in &mut self.0 {
-            // Both fail only if it has ended already.
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
@@ -120,7 +86,7 @@ impl Report {
 }
 
 /// One process of the fleet.
-pub struct Member {
+pub struct FleetChild {
     threads: usize,
     issuer: String,
     settings: Vec<String>,
@@ -131,8 +97,8 @@ pub struct Member {
     stop: Mutex<bool>,
 }
 
-impl Member {
-    pub fn from_env() -> Option<Member> {
+impl FleetChild {
+    pub fn from_env() -> Option<FleetChild> {
         let line = env::var("FLEET").ok()?;
         let mut words = line.split_whitespace().map(str::to_owned);
         let mut next = || words.next().expect("threads, redis and issuer");
@@ -148,7 +114,7 @@ impl Member {
         let limits = builder.fetch_limit(LONG).source(client::http_source(issuer.clone()));
         let manager = limits.build().expect("settings that agree");
         let (report, healed, stop) = Default::default();
-        Some(Member { threads, issuer, settings, manager, report, healed, stop })
+        Some(FleetChild { threads, issuer, settings, manager, report, healed, stop })
     }
 
     fn is_set(&self, setting: &str) -> bool {
@@ -156,31 +122,31 @@ impl Member {
     }
 
     pub fn run(self) {
-        let member = Arc::new(self);
-        let _guard = member.is_set("keep-fresh").then(|| member.manager.keep_fresh().expect("a thread"));
-        let threads: Vec<_> = (0..member.threads)
+        let child = Arc::new(self);
+        let _guard = child.is_set("keep-fresh").then(|| child.manager.keep_fresh().expect("a thread"));
+        let threads: Vec<_> = (0..child.threads)
             .map(|_| {
-                let member = member.clone();
-                thread::spawn(move || member.work())
+                let child = child.clone();
+                thread::spawn(move || child.work())
             })
             .collect();
-        let ears = member.clone();
+        let ears = child.clone();
         thread::spawn(move || {
-            stdin().lines().for_each(drop);
+            told().for_each(drop);
             *ears.stop.lock().unwrap() = true;
         });
-        let waiting = member.clone();
+        let waiting = child.clone();
         thread::spawn(move || {
             while waiting.manager.stats().waits < waiting.threads as u64 {
                 thread::sleep(Duration::from_millis(2));
             }
-            println!("> all wait");
+            say("> all wait");
         });
-        if member.threads == 0 {
-            member.watch();
+        if child.threads == 0 {
+            child.watch();
         }
         threads.into_iter().for_each(|thread| thread.join().expect("a worker"));
-        println!("> report {}", member.report.lock().unwrap().line());
+        say(&format!("> report {}", child.report.lock().unwrap().line()));
     }
 
     fn stopped(&self) -> bool {
@@ -203,7 +169,7 @@ impl Member {
     fn used(&self, generation: u64) {
         let mut report = self.report.lock().unwrap();
         if report.generations.insert(generation) {
-            println!("> used {};", report.generations.len());
+            say(&format!("> used {};", report.generations.len()));
         }
     }
 

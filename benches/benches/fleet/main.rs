@@ -1,66 +1,42 @@
 //! Eight processes of 25 threads on one real Redis: how soon all are served after a commit, beside a bare PUBLISH → GET
 //! and beside polling; what a due token costs a caller; and what each design costs Redis.
 
-use member::{LATE_LIFE, LATE_REQUESTS, LIFE, REQUESTS, THREADS};
-use redis_server::RedisServer;
+use child::{LATE_LIFE, LATE_REQUESTS, LIFE, REQUESTS, THREADS};
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::{env, fs, thread};
+use testbed::child::Dialogue;
+use testbed::redis_server::RedisServer;
 use token_manager_benches::measure::{asked_for, machine_time, quantile, ratio};
 
-mod member;
+mod child;
 mod original;
-#[path = "../../../examples/support/redis_server.rs"]
-mod redis_server;
 
 const PROCESSES: usize = 8;
 const ROUNDS: usize = 31;
 
-/// A process of the fleet.
-struct Member {
-    child: Child,
-    tell: ChildStdin,
-    hear: BufReader<ChildStdout>,
-}
-
-impl Member {
-    fn start(url: &str) -> Member {
-        let program = env::current_exe().expect("this program");
-        let mut command = Command::new(program);
-        let mut child =
-            command.args(["--member", url]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("fork");
-        let (tell, hear) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        Member { child, tell, hear: BufReader::new(hear) }
-    }
-
-    fn hear(&mut self) -> Vec<u64> {
-        let mut line = String::new();
-        self.hear.read_line(&mut line).expect("text");
-        line.split_whitespace().map(|word| word.parse().expect("a number")).collect()
-    }
+fn numbers(child: &mut Dialogue) -> Vec<u64> {
+    child.expect("").split_whitespace().map(|word| word.parse().expect("a number")).collect()
 }
 
 struct Fleet {
-    members: Vec<Member>,
+    children: Vec<Dialogue>,
     redis: RedisServer,
 }
 
 impl Fleet {
     fn start() -> Fleet {
         let redis = RedisServer::start().expect("a Redis");
-        let members = (0..PROCESSES).map(|_| Member::start(&redis.url())).collect();
-        Fleet { members, redis }
+        let url = redis.url();
+        let children = (0..PROCESSES).map(|_| Dialogue::start(&["--child", &url], &[])).collect();
+        Fleet { children, redis }
     }
 
     fn tell(&mut self, line: &str) {
-        for member in &mut self.members {
-            writeln!(member.tell, "{line}").and_then(|()| member.tell.flush()).expect("the member reads");
-        }
+        self.children.iter_mut().for_each(|child| child.process.tell(line));
     }
 
     fn hear(&mut self) -> Vec<Vec<u64>> {
-        self.members.iter_mut().map(Member::hear).collect()
+        self.children.iter_mut().map(numbers).collect()
     }
 
     fn ask(&mut self, line: &str) -> Vec<Vec<u64>> {
@@ -71,7 +47,7 @@ impl Fleet {
     /// Returns how long after the commit's reply each thread was served, in milliseconds.
     fn turnover(&mut self, line: &str) -> Vec<f64> {
         let answers = self.ask(line);
-        let committed = answers.iter().map(|answer| answer[0]).max().expect("members");
+        let committed = answers.iter().map(|answer| answer[0]).max().expect("children");
         waits(committed, &answers)
     }
 
@@ -105,15 +81,6 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
-    fn drop(&mut self) {
-        for Member { child, .. } in &mut self.members {
-            let _ = child.kill(); // it may have ended by itself
-            let _ = child.wait();
-        }
-    }
-}
-
 fn waits(since: u64, answers: &[Vec<u64>]) -> Vec<f64> {
     let served = answers.iter().flat_map(|answer| &answer[1..]);
     served.map(|served| served.saturating_sub(since) as f64 / 1e6).collect()
@@ -122,7 +89,7 @@ fn waits(since: u64, answers: &[Vec<u64>]) -> Vec<f64> {
 fn main() {
     let args: Vec<String> = env::args().collect();
     match &args[..] {
-        [_, flag, url] if flag == "--member" => member::serve(url),
+        [_, flag, url] if flag == "--child" => child::serve(url),
         _ if asked_for() => {
             let mut fleet = Fleet::start();
             turnovers(&mut fleet);

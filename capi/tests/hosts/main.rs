@@ -1,18 +1,13 @@
 //! Programs in C, C++ and Python, compiled against the installed library and run against a real Redis and the issuer.
 
-#[path = "../../../examples/support/issuer.rs"]
-mod issuer;
-#[path = "../../../examples/support/redis_server.rs"]
-mod redis_server;
-
 mod header;
 mod memory;
 mod toolchain;
 
-use issuer::{Issuer, Options};
-use redis_server::RedisServer;
 use std::process::{Command, Output};
 use std::time::Duration;
+use testbed::issuer::{Issuer, Options};
+use testbed::redis_server::RedisServer;
 use token_manager::{Attempt, Fetched, RedisStore, TokenManager};
 use toolchain::{Build, Link, compile, library, run};
 

@@ -1,6 +1,5 @@
 //! The source: asks an issuer for a token over real HTTP, and tells the library what an answer, or none, means.
 //! It never puts an answer's body into an error.
-#![allow(dead_code)] // every program uses another part of it
 
 use std::io::ErrorKind;
 use std::time::Duration;

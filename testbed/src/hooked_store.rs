@@ -15,7 +15,7 @@ type Hook = Box<dyn Fn(&str, u64) -> Option<StoreErrorKind> + Send + Sync>;
 
 /// Clones share everything.
 #[derive(Clone)]
-pub struct Bent(Arc<Shared>);
+pub struct HookedStore(Arc<Shared>);
 
 struct Shared {
     store: MemoryStore,
@@ -24,11 +24,14 @@ struct Shared {
     forgers: Mutex<Vec<Sender<Change>>>,
 }
 
-impl Bent {
+impl HookedStore {
     /// Bends this store: the hook is given a verb and how many such calls there were before, and returns how it is to fail.
-    pub fn new(store: MemoryStore, hook: impl Fn(&str, u64) -> Option<StoreErrorKind> + Send + Sync + 'static) -> Bent {
+    pub fn new(
+        store: MemoryStore,
+        hook: impl Fn(&str, u64) -> Option<StoreErrorKind> + Send + Sync + 'static,
+    ) -> HookedStore {
         let (calls, forgers) = Default::default();
-        Bent(Arc::new(Shared { store, hook: Box::new(hook), calls, forgers }))
+        HookedStore(Arc::new(Shared { store, hook: Box::new(hook), calls, forgers }))
     }
 
     /// How often a verb was called.
@@ -46,61 +49,61 @@ impl Bent {
         }
     }
 
-    fn bend(&self, verb: &'static str) -> Answer<&MemoryStore> {
+    fn hook(&self, verb: &'static str) -> Answer<&MemoryStore> {
         let mut calls = self.0.calls.lock().unwrap();
         let count = calls.entry(verb).or_default();
         let before = *count;
         *count += 1;
         drop(calls);
         match (self.0.hook)(verb, before) {
-            Some(kind) => Err(StoreError::new(kind, "bent")),
+            Some(kind) => Err(StoreError::new(kind, "hooked")),
             None => Ok(&self.0.store),
         }
     }
 }
 
-impl Store for Bent {
+impl Store for HookedStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Answer<Claimed> {
-        self.bend("claim")?.claim(name, claim)
+        self.hook("claim")?.claim(name, claim)
     }
 
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Answer<bool> {
-        self.bend("renew")?.renew(name, lease, length)
+        self.hook("renew")?.renew(name, lease, length)
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Answer<Committed> {
-        self.bend("commit")?.commit(name, lease, grant)
+        self.hook("commit")?.commit(name, lease, grant)
     }
 
     fn record_failure(&self, name: &TokenName, lease: &Lease, failure: &Failure<'_>) -> Answer<Option<Pause>> {
-        self.bend("record_failure")?.record_failure(name, lease, failure)
+        self.hook("record_failure")?.record_failure(name, lease, failure)
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Answer<()> {
-        self.bend("invalidate")?.invalidate(name, generation)
+        self.hook("invalidate")?.invalidate(name, generation)
     }
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Answer<bool> {
-        self.bend("offer")?.offer(name, token)
+        self.hook("offer")?.offer(name, token)
     }
 
     fn lift_pause(&self, name: &TokenName, egress: &str) -> Answer<()> {
-        self.bend("lift_pause")?.lift_pause(name, egress)
+        self.hook("lift_pause")?.lift_pause(name, egress)
     }
 
     fn inspect(&self, name: &TokenName, egress: &str) -> Answer<Inspection> {
-        self.bend("inspect")?.inspect(name, egress)
+        self.hook("inspect")?.inspect(name, egress)
     }
 
     fn subscribe(&self, name: &TokenName) -> Answer<Box<dyn Subscription>> {
-        let listener = self.bend("subscribe")?.subscribe(name)?;
+        let listener = self.hook("subscribe")?.subscribe(name)?;
         let (forger, forged) = channel();
         self.0.forgers.lock().unwrap().push(forger);
-        Ok(Box::new(BentListener { bent: self.clone(), listener, forged }))
+        Ok(Box::new(HookedSubscription { hooked: self.clone(), listener, forged }))
     }
 
     fn has_updater(&self, name: &TokenName) -> Answer<bool> {
-        self.bend("has_updater")?.has_updater(name)
+        self.hook("has_updater")?.has_updater(name)
     }
 
     fn timeout(&self) -> Duration {
@@ -108,15 +111,15 @@ impl Store for Bent {
     }
 }
 
-struct BentListener {
-    bent: Bent,
+struct HookedSubscription {
+    hooked: HookedStore,
     listener: Box<dyn Subscription>,
     forged: Receiver<Change>,
 }
 
-impl Subscription for BentListener {
+impl Subscription for HookedSubscription {
     fn wait(&mut self, at_most: Duration) -> Answer<Option<Change>> {
-        self.bent.bend("wait")?;
+        self.hooked.hook("wait")?;
         let until = Instant::now() + at_most;
         loop {
             if let Ok(change) = self.forged.try_recv() {
@@ -125,7 +128,7 @@ impl Subscription for BentListener {
             let left = until.saturating_duration_since(Instant::now());
             let change = self.listener.wait(left.min(Duration::from_millis(2)))?;
             // A subscription that stands and tells nothing.
-            let told = change.filter(|_| self.bent.bend("tell").is_ok());
+            let told = change.filter(|_| self.hooked.hook("tell").is_ok());
             if told.is_some() || left.is_zero() {
                 return Ok(told);
             }
@@ -133,7 +136,7 @@ impl Subscription for BentListener {
     }
 
     fn check(&mut self) -> Answer<()> {
-        self.bent.bend("check")?;
+        self.hooked.hook("check")?;
         self.listener.check()
     }
 }

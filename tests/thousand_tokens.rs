@@ -1,17 +1,12 @@
 //! A thousand tokens on one store in each of two processes, over a slow line to Redis: nobody gets an error.
 
-#[path = "../examples/support/proxy.rs"]
-mod proxy;
-mod support;
-
-use proxy::{Line, Proxy};
 use std::env;
-use std::io::{BufRead, BufReader, Write, stdin};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use support::{on_threads, redis_server::RedisServer};
+use testbed::child::{Dialogue, say, told};
+use testbed::proxy::{Line, Proxy};
+use testbed::{on_threads, redis_server::RedisServer};
 use token_manager::{Attempt, Event, Fetched, RedisStore, TokenManager};
 
 const TOKENS: usize = 1_000;
@@ -19,8 +14,8 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// The other side: a process with a manager for each token. Does nothing when run by itself.
 #[test]
-fn member_of_a_crowd() {
-    let Ok(url) = env::var("CROWD") else { return };
+fn child_with_a_thousand_tokens() {
+    let Ok(url) = env::var("THOUSAND_TOKENS") else { return };
     let store = RedisStore::open(&url).unwrap();
     let (fetches, commits) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let build = |number: usize| {
@@ -38,14 +33,14 @@ fn member_of_a_crowd() {
         builder.source(source).observer(observer).build().unwrap()
     };
     let managers: Vec<TokenManager> = (0..TOKENS).map(build).collect();
-    println!("> ready");
-    stdin().lines().next();
+    say("> ready");
+    told().next();
     let callers = managers.clone();
     let errors = on_threads(TOKENS, move |number| callers[number].get().err().map(|error| error.to_string()));
     let errors: Vec<String> = errors.into_iter().flatten().collect();
-    let quiet = managers.iter().all(|manager| manager.quiesce(support::LONG));
+    let quiet = managers.iter().all(|manager| manager.quiesce(testbed::LONG));
     let (fetches, commits) = (fetches.load(Ordering::SeqCst), commits.load(Ordering::SeqCst));
-    println!("> done {fetches} {commits} {} {quiet} {:?}", errors.len(), errors.first());
+    say(&format!("> done {fetches} {commits} {} {quiet} {:?}", errors.len(), errors.first()));
 }
 
 #[test]
@@ -53,31 +48,13 @@ fn two_thousand_cold_callers_over_a_slow_line_cost_one_fetch_and_one_commit_a_to
     let redis = RedisServer::start().unwrap();
     let proxy = Proxy::to(redis.port());
     proxy.set(Line::Late(Duration::from_millis(50)));
-    let start = || {
-        Command::new(env::current_exe().unwrap())
-            .args(["member_of_a_crowd", "--exact", "--nocapture"])
-            .env("CROWD", proxy.url())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap()
-    };
-    let mut members: Vec<Child> = (0..2).map(|_| start()).collect();
-    let mut told: Vec<_> = members
-        .iter_mut()
-        .map(|member| BufReader::new(member.stdout.take().unwrap()).lines().map_while(Result::ok))
-        .collect();
-    let mut wait_for = |what: &str| -> Vec<String> {
-        let line = |line: String| line.split_once(what).map(|(_, rest)| rest.to_owned());
-        told.iter_mut().map(|lines| lines.find_map(line).expect("a process that lives")).collect()
-    };
-    wait_for("> ready");
-    for member in &mut members {
-        member.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
-    }
-    let reports = wait_for("> done ");
-    for mut member in members {
-        assert!(member.wait().unwrap().success());
+    let args = ["child_with_a_thousand_tokens", "--exact", "--nocapture"];
+    let mut children = [(); 2].map(|()| Dialogue::start(&args, &[("THOUSAND_TOKENS", &proxy.url())]));
+    children.iter_mut().for_each(|child| drop(child.expect("> ready")));
+    children.iter_mut().for_each(|child| child.process.tell("go"));
+    let reports = children.each_mut().map(|child| child.expect("> done "));
+    for mut child in children {
+        assert!(child.process.wait().unwrap().success());
     }
     let numbers = |report: &String| report.split(' ').take(3).map(|word| word.parse().unwrap()).collect::<Vec<u64>>();
     let sums = reports.iter().map(numbers).fold([0; 3], |sums, of| [sums[0] + of[0], sums[1] + of[1], sums[2] + of[2]]);

@@ -1,6 +1,5 @@
 //! Reads the options of the examples: durations like `500ms`, `5s`, `2m`, `2h`, ranges like `4s..8s`, and errors that say
 //! what to write instead.
-#![allow(dead_code)] // every program uses another part of it
 
 use std::error::Error;
 use std::fmt::Display;
@@ -21,7 +20,7 @@ impl Arguments {
     }
 
     /// Returns the name of the next option, none at the end.
-    pub fn next(&mut self) -> Result<Option<String>, String> {
+    pub fn next_option(&mut self) -> Result<Option<String>, String> {
         self.option = match self.parser.next().map_err(|error| error.to_string())? {
             None => return Ok(None),
             Some(lexopt::Arg::Long(name)) => name.to_string(),

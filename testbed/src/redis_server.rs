@@ -1,6 +1,5 @@
 //! A private Redis: a real `redis-server` or `valkey-server` on a free loopback port, in a temporary folder, ended with its
 //! owner. It can be killed, restarted, paused and asked anything. It never touches a server that it did not start.
-#![allow(dead_code)] // every program uses another part of it
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Write;
@@ -11,9 +10,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 use tempfile::TempDir;
 
-#[path = "resp.rs"]
-mod resp;
-pub use resp::ask;
+pub use crate::resp::ask;
 
 const START_LIMIT: Duration = Duration::from_secs(20);
 const MISSING: &str = "no redis-server or valkey-server found; run `sudo apt-get install redis-server` \

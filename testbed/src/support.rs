@@ -1,12 +1,6 @@
 //! What the tests share: both stores, a source that waits for a word, and waiting for conditions.
-#![allow(dead_code)] // every test binary uses another part of it
 
-#[path = "../../examples/support/redis_server.rs"]
-pub mod redis_server;
-
-pub mod bent;
-
-pub use redis_server::RedisServer;
+use crate::redis_server::RedisServer;
 use std::collections::VecDeque;
 use std::fs;
 use std::sync::{Arc, Condvar, Mutex};

@@ -1,27 +1,24 @@
 //! The processes of the fleet as their parent sees them: starts them, hears their reports, kills one, ends all.
 
-use super::member::{Counts, Report};
-use super::waits::Waits;
+use crate::child::ChildProcess;
+use crate::fleet_child::{Counts, Report};
+use crate::waits::Waits;
 use crossbeam::channel::{self, Receiver};
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::env;
 use std::time::{Duration, Instant};
-use std::{env, thread};
 
 /// How long a process may take to end by itself.
-const FAREWELL: Duration = Duration::from_secs(5);
+const END_LIMIT: Duration = Duration::from_secs(5);
 
 struct Process {
-    child: Child,
-    /// The process ends when this pipe does, so also when the parent is killed.
-    stdin: Option<ChildStdin>,
+    child: ChildProcess,
     owner: String,
     counts: Counts,
     running: bool,
 }
 
-pub struct Crowd {
+pub struct Fleet {
     processes: Vec<Process>,
     reports: Receiver<(usize, Option<Report>)>,
     /// The generations that any thread of any process used.
@@ -41,36 +38,31 @@ pub struct Killed {
     pub replaced: Option<Duration>,
 }
 
-impl Crowd {
+impl Fleet {
     /// Starts copies of this program with its own arguments and these.
-    pub fn start(count: usize, args: &[&str]) -> Result<Crowd, String> {
+    pub fn start(count: usize, args: &[&str]) -> Result<Fleet, String> {
         let (sender, reports) = channel::unbounded();
-        let program = env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+        let own: Vec<String> = env::args().skip(1).collect();
+        let args: Vec<&str> = own.iter().map(String::as_str).chain(args.iter().copied()).collect();
         let (used, waits, troubles) = Default::default();
-        let mut crowd = Crowd { processes: Vec::new(), reports, used, waits, troubles, killed: None };
+        let mut fleet = Fleet { processes: Vec::new(), reports, used, waits, troubles, killed: None };
         for number in 0..count {
-            let mut command = Command::new(&program);
-            command.args(env::args_os().skip(1)).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-            let failed = |error| format!("cannot start process {number}: {error}; use fewer --processes");
-            let mut child = command.spawn().map_err(failed)?;
-            let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-            let (owner, counts) = Default::default();
-            crowd.processes.push(Process { child, stdin, owner, counts, running: true });
             let sender = sender.clone();
-            thread::spawn(move || {
-                let lines = stdout.into_iter().flat_map(|stdout| BufReader::new(stdout).lines().map_while(Result::ok));
-                for report in lines.filter_map(|line| Report::parse(&line)) {
-                    let _ = sender.send((number, Some(report)));
-                }
-                let _ = sender.send((number, None));
-            });
+            let hear = move |line: Option<String>| match line.as_deref().map(Report::parse) {
+                Some(None) => {} // no report
+                report => drop(sender.send((number, report.flatten()))),
+            };
+            let failed = |error| format!("cannot start process {number}: {error}; use fewer --processes");
+            let child = ChildProcess::start(&args, &[], hear).map_err(failed)?;
+            let (owner, counts) = Default::default();
+            fleet.processes.push(Process { child, owner, counts, running: true });
         }
-        Ok(crowd)
+        Ok(fleet)
     }
 
     /// Takes in what the processes report for so long; stops early and returns true when one of them starts to fetch.
-    pub fn listen(&mut self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+    pub fn listen(&mut self, at_most: Duration) -> bool {
+        let until = Instant::now() + at_most;
         while let Ok((process, report)) = self.reports.recv_deadline(until) {
             let granted = matches!(report, Some(Report::Granted(_)));
             self.take_in(process, report);
@@ -103,7 +95,7 @@ impl Crowd {
             None => {
                 process.running = false;
                 let ended = process.child.wait();
-                let expected = process.stdin.is_none();
+                let expected = process.child.is_told_to_end();
                 if let (false, Ok(status)) = (expected, ended) {
                     self.troubles.insert(format!("a process ended by itself: {status}"));
                 }
@@ -115,22 +107,20 @@ impl Crowd {
     pub fn kill(&mut self, owner: &str) {
         if let Some(number) = self.processes.iter().position(|process| process.owner == owner) {
             let process = &mut self.processes[number];
-            process.stdin = None;
-            // Fails only if it is dead already, which its closed pipe tells as well.
-            let _ = process.child.kill();
+            process.child.kill();
             self.killed = Some(Killed { process: number, at: Instant::now(), taken_over: None, replaced: None });
         }
     }
 
     /// Ends all processes and takes in their last reports.
     pub fn end(&mut self) {
-        self.processes.iter_mut().for_each(|process| process.stdin = None);
-        let until = Instant::now() + FAREWELL;
+        self.processes.iter_mut().for_each(|process| process.child.hang_up());
+        let until = Instant::now() + END_LIMIT;
         while self.processes.iter().any(|process| process.running) && Instant::now() < until {
             self.listen(Duration::from_millis(20));
         }
         for process in self.processes.iter().filter(|process| process.running) {
-            self.troubles.insert(format!("process {} did not end in time and was killed", process.child.id()));
+            self.troubles.insert(format!("process {} did not end in time and was killed", process.child.pid()));
         }
     }
 
@@ -142,14 +132,5 @@ impl Crowd {
             stale: all.stale + counts.stale,
             stalest_us: all.stalest_us.max(counts.stalest_us),
         })
-    }
-}
-
-impl Drop for Crowd {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            let _ = process.child.kill();
-            let _ = process.child.wait();
-        }
     }
 }

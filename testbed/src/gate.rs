@@ -28,7 +28,7 @@ impl Gate {
     /// Stops the next call that comes to this point, `before-claim`, `after-commit` and so on.
     pub fn arm(&self, point: &str) {
         self.state.lock().armed.insert(point.to_owned());
-        super::say(format!("armed {point}"));
+        crate::child::say(&format!("armed {point}"));
     }
 
     /// Lets every call go on that waits now.
@@ -41,7 +41,7 @@ impl Gate {
         let mut state = self.state.lock();
         if state.armed.remove(point) {
             let before = state.opened;
-            super::say(format!("at {point}"));
+            crate::child::say(&format!("at {point}"));
             self.opened.wait_while(&mut state, |state| state.opened == before);
         }
     }

@@ -1,19 +1,19 @@
 //! One process of the fleet: its threads use the token until its stdin ends, and it reports on stdout, one line for each
 //! message of `Report`.
 
-use super::client::{self, Verified};
-use super::options::explain;
-use super::waits::Waits;
+use crate::child::{say, told};
+use crate::client::{self, Verified};
+use crate::options::explain;
+use crate::waits::Waits;
 use crossbeam::channel;
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{io, thread};
 use token_manager::{Budget, Event, TokenManager};
 
-/// What a member is told.
+/// What a child is told.
 pub struct Orders {
     pub name: String,
     pub redis: String,
@@ -27,7 +27,7 @@ pub struct Orders {
     pub verify: bool,
 }
 
-/// What a member reports; each is one line, the word and then its values.
+/// What a child reports; each is one line, the word and then its values.
 pub enum Report {
     /// The owner id of this process.
     Owner(String),
@@ -68,7 +68,7 @@ impl Report {
             Report::Waits(waits) => format!("waits {}", waits.to_line()),
         };
         // Nobody reads it when the parent is gone, and then this process is about to end as well.
-        let _ = writeln!(io::stdout(), "{line}");
+        say(&line);
     }
 
     pub fn parse(line: &str) -> Option<Report> {
@@ -91,8 +91,8 @@ impl Report {
     }
 }
 
-/// What the threads of this member share.
-struct Member {
+/// What the threads of this child share.
+struct FleetChild {
     orders: Orders,
     manager: TokenManager,
     ending: AtomicBool,
@@ -107,7 +107,7 @@ pub fn run(orders: Orders) -> Result<(), String> {
     Report::Owner(manager.owner()).send();
     let fresh = orders.keep_fresh.then(|| manager.keep_fresh()).transpose();
     let _fresh = fresh.map_err(|error| explain(&error))?;
-    let member = Member {
+    let child = FleetChild {
         orders,
         manager,
         ending: AtomicBool::new(false),
@@ -118,21 +118,21 @@ pub fn run(orders: Orders) -> Result<(), String> {
     };
     let waits = thread::scope(|scope| {
         let (sender, results) = channel::unbounded();
-        for _ in 0..member.orders.threads {
-            let (member, sender) = (&member, sender.clone());
-            scope.spawn(move || sender.send(member.work()));
+        for _ in 0..child.orders.threads {
+            let (child, sender) = (&child, sender.clone());
+            scope.spawn(move || sender.send(child.work()));
         }
-        scope.spawn(|| member.report());
+        scope.spawn(|| child.report());
         // Ends when the fleet's parent closes the pipe, or is gone.
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        member.ending.store(true, Ordering::Relaxed);
+        told().for_each(drop);
+        child.ending.store(true, Ordering::Relaxed);
         drop(sender);
         results.into_iter().fold(Waits::default(), |mut all, waits| {
             all.merge(&waits);
             all
         })
     });
-    Report::Counts(member.counts()).send();
+    Report::Counts(child.counts()).send();
     Report::Waits(waits).send();
     Ok(())
 }
@@ -153,7 +153,7 @@ fn manager(orders: &Orders) -> Result<TokenManager, token_manager::Error> {
         .build()
 }
 
-impl Member {
+impl FleetChild {
     fn work(&self) -> Waits {
         let agent = client::agent();
         let mut waits = Waits::default();

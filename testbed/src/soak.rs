@@ -1,11 +1,10 @@
 //! A fleet of real processes under random faults. The schedule is made from the seed before anything starts, so a seed
 //! reproduces it; what must never happen is counted as a violation.
-#![allow(dead_code)] // every program uses another part of it
 
-use crate::crew::{Words, Worker};
 use crate::issuer::{Fault as Trouble, Issuer, Options};
 use crate::proxy::{Line, Proxy};
 use crate::redis_server::RedisServer;
+use crate::worker_handle::{Words, Worker};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::thread;

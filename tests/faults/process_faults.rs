@@ -1,9 +1,9 @@
 //! What happens to the process itself: it forks, it has no thread left, its clocks step.
 
 use crate::bench::{Bench, PATIENT, all_refused, all_served, in_time_and_order, served, wait_until};
-use crate::crew::Worker;
-use crate::issuer::Fault;
 use std::time::Duration;
+use testbed::issuer::Fault;
+use testbed::worker_handle::Worker;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, Serve};
 use token_manager::internals::policy::Window;

@@ -1,6 +1,5 @@
 //! A TCP proxy between the library and Redis that does to the bytes what networks do: delays them, swallows them, cuts the
 //! line when a certain answer passes, and leads new connections elsewhere.
-#![allow(dead_code)] // every program uses another part of it
 
 use parking_lot::Mutex;
 use std::io::{Read, Write};

@@ -1,27 +1,19 @@
 //! A process of a fleet that takes orders, a line each, on its standard input and reports on its standard output: the
 //! part that fault tests kill, stop and starve. It judges nothing but order: a generation older than one already handed
 //! out in this process is counted as `back`.
-#![allow(dead_code)] // every program uses another part of it
 
+use crate::child::{say, told};
+use crate::client::{self, Verified};
+use crate::gate::{Gate, Gated};
+use crate::summary::Summary;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::env;
-use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use token_manager::{Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager};
-
-#[path = "client.rs"]
-mod client;
-#[path = "gate.rs"]
-mod gate;
-#[path = "tally.rs"]
-mod tally;
-use client::Verified;
-use gate::{Gate, Gated};
-use tally::Tally;
 
 /// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
 pub const SETTINGS: &str = "TOKEN_MANAGER_WORKER";
@@ -37,9 +29,9 @@ pub fn work_if_ordered() {
     let gate = Arc::new(Gate::default());
     let mut worker = Worker::new(build(&settings, &gate), settings["issuer"]);
     worker.stale_after += settings.get("stale").map_or(Duration::ZERO, |more| Duration::from_millis(number(more)));
-    say(format!("ready pid={}", std::process::id()));
+    say(&format!("ready pid={}", std::process::id()));
     let (mut fresh, mut load) = (None::<FreshGuard>, None::<Load>);
-    for line in io::stdin().lock().lines().map_while(Result::ok) {
+    for line in told() {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
             ["get", tag, threads, within] => worker.get(tag, number(threads), Duration::from_millis(number(within))),
@@ -50,7 +42,7 @@ pub fn work_if_ordered() {
             ["go"] => gate.open(),
             ["fresh", "on"] => {
                 fresh = worker.manager.keep_fresh().ok();
-                say("fresh on".into());
+                say("fresh on");
             }
             ["fresh", "off"] => fresh = None,
             ["load", threads, pause] => load = Some(worker.load(number(threads), Duration::from_millis(number(pause)))),
@@ -61,7 +53,7 @@ pub fn work_if_ordered() {
             ["fork"] => worker.fork(Worker::after_rejection),
             ["fork", "serve"] => worker.fork(Worker::after_stats),
             ["fork", "refresh"] => worker.fork(Worker::until_newer),
-            _ => say(format!("what {line}")),
+            _ => say(&format!("what {line}")),
         }
     }
     drop(fresh);
@@ -84,7 +76,7 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
         .budget(Budget::per_minute(per_minute as u32).burst(burst as u32))
         .observer(|event: &Event| {
             if let Event::Committed { late: true, .. } | Event::Abandoned { .. } | Event::LeaseLost { .. } = event {
-                say(format!("event {event}"));
+                say(&format!("event {event}"));
             }
         });
     builder = match millis("local") {
@@ -107,12 +99,6 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
     builder.build().expect("a manager")
 }
 
-/// A line at a time, whatever thread it comes from. A parent that is gone is no reason to panic.
-fn say(line: String) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
-}
-
 fn number(text: &str) -> u64 {
     text.parse().unwrap_or_else(|_| panic!("`{text}` is not a number"))
 }
@@ -130,7 +116,7 @@ struct Worker {
 
 struct Load {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Tally>>,
+    threads: Vec<JoinHandle<Summary>>,
 }
 
 impl Worker {
@@ -138,19 +124,19 @@ impl Worker {
         Worker { manager, issuer: issuer.into(), newest: Arc::default(), last: Arc::default(), stale_after: SLACK }
     }
 
-    fn call(&self, within: Duration, tally: &mut Tally) {
+    fn call(&self, within: Duration, summary: &mut Summary) {
         let (newest, start) = (self.newest.load(Ordering::SeqCst), Instant::now());
         let answer = self.manager.get_within(within);
         let took = start.elapsed();
-        tally.worst = tally.worst.max(took);
-        tally.late += u64::from(took > within + SLACK);
+        summary.worst = summary.worst.max(took);
+        summary.late += u64::from(took > within + SLACK);
         match answer {
             Ok(token) => {
-                tally.served(&token, newest);
+                summary.served(&token, newest);
                 self.newest.fetch_max(token.generation(), Ordering::SeqCst);
                 *self.last.lock() = Some(token);
             }
-            Err(error) => tally.failed(&error),
+            Err(error) => summary.failed(&error),
         }
     }
 
@@ -161,23 +147,23 @@ impl Worker {
             .map(|_| {
                 let worker = worker.clone();
                 thread::spawn(move || {
-                    let mut tally = Tally::default();
-                    worker.call(within, &mut tally);
-                    tally
+                    let mut summary = Summary::default();
+                    worker.call(within, &mut summary);
+                    summary
                 })
             })
             .collect();
         thread::spawn(move || {
-            let tally = calls.into_iter().filter_map(|call| call.join().ok()).fold(Tally::default(), Tally::and);
-            say(format!("got tag={tag} {tally}"));
+            let summary = calls.into_iter().filter_map(|call| call.join().ok()).fold(Summary::default(), Summary::and);
+            say(&format!("got tag={tag} {summary}"));
         });
     }
 
     /// Calls on the thread that reads the orders.
     fn call_here(&self, within: Duration) {
-        let mut tally = Tally::default();
-        self.call(within, &mut tally);
-        say(format!("got tag=call {tally}"));
+        let mut summary = Summary::default();
+        self.call(within, &mut summary);
+        say(&format!("got tag=call {summary}"));
     }
 
     /// Has so many threads reject the last token at once, as when an API answers 401 to all of them.
@@ -190,7 +176,7 @@ impl Worker {
                     scope.spawn(|| token.iter().for_each(|token| worker.manager.invalidate(token)));
                 }
             });
-            say(format!("rejected tag={tag} threads={threads}"));
+            say(&format!("rejected tag={tag} threads={threads}"));
         });
     }
 
@@ -200,67 +186,68 @@ impl Worker {
             .map(|_| {
                 let (worker, stop) = (self.clone(), stop.clone());
                 thread::spawn(move || {
-                    let (mut tally, agent) = (Tally::default(), client::agent());
+                    let (mut summary, agent) = (Summary::default(), client::agent());
                     while !stop.load(Ordering::Relaxed) {
-                        let served = tally.ok;
-                        worker.call(Duration::from_secs(2), &mut tally);
-                        if tally.ok > served && tally.ok % SHOWN == 0 {
-                            worker.show(&agent, &mut tally);
+                        let served = summary.ok;
+                        worker.call(Duration::from_secs(2), &mut summary);
+                        if summary.ok > served && summary.ok % SHOWN == 0 {
+                            worker.show(&agent, &mut summary);
                         }
                         thread::sleep(pause);
                     }
-                    tally
+                    summary
                 })
             })
             .collect();
         Load { stop, threads }
     }
 
-    fn show(&self, agent: &ureq::Agent, tally: &mut Tally) {
+    fn show(&self, agent: &ureq::Agent, summary: &mut Summary) {
         let Some(token) = self.last.lock().clone() else { return };
         let verified = client::verify(agent, &self.issuer, token.secret(), Duration::from_secs(5));
-        tally.stale += u64::from(matches!(verified, Ok(Verified::Rejected(Some(since))) if since > self.stale_after));
+        summary.stale += u64::from(matches!(verified, Ok(Verified::Rejected(Some(since))) if since > self.stale_after));
     }
 
     fn halt(&self, load: Option<Load>) {
-        let Some(Load { stop, threads }) = load else { return say(format!("got tag=load {}", Tally::default())) };
+        let Some(Load { stop, threads }) = load else { return say(&format!("got tag=load {}", Summary::default())) };
         stop.store(true, Ordering::Relaxed);
-        let tally = threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Tally::default(), Tally::and);
-        say(format!("got tag=load {tally}"));
+        let summary =
+            threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Summary::default(), Summary::and);
+        say(&format!("got tag=load {summary}"));
     }
 
     fn stats(&self) {
         let stats = self.manager.stats();
         let (flights, fetches, waits, abandoned) = (stats.flights, stats.fetches, stats.waits, stats.abandoned);
-        say(format!("stats flights={flights} fetches={fetches} waits={waits} abandoned={abandoned}"));
+        say(&format!("stats flights={flights} fetches={fetches} waits={waits} abandoned={abandoned}"));
     }
 
     /// The parent's hits are still there; the token is rejected so that the child has to ask the store.
-    fn after_rejection(&self, tally: &mut Tally) {
+    fn after_rejection(&self, summary: &mut Summary) {
         self.last.lock().iter().for_each(|token| self.manager.invalidate(token));
-        self.call(Duration::from_secs(20), tally);
+        self.call(Duration::from_secs(20), summary);
     }
 
     /// Has the child make its own state, and calls.
-    fn after_stats(&self, tally: &mut Tally) {
+    fn after_stats(&self, summary: &mut Summary) {
         self.manager.stats();
-        self.call(Duration::from_secs(2), tally);
+        self.call(Duration::from_secs(2), summary);
     }
 
     /// Calls until there is a newer token, for ten seconds at most.
-    fn until_newer(&self, tally: &mut Tally) {
+    fn until_newer(&self, summary: &mut Summary) {
         let (start, newest) = (Instant::now(), self.newest.load(Ordering::SeqCst));
         while self.newest.load(Ordering::SeqCst) == newest && start.elapsed() < Duration::from_secs(10) {
-            self.call(Duration::from_secs(2), tally);
+            self.call(Duration::from_secs(2), summary);
             thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Forks; the child makes its calls, reports them and ends without any of the parent's clean-up.
-    fn fork(&self, calls: fn(&Worker, &mut Tally)) {
+    fn fork(&self, calls: fn(&Worker, &mut Summary)) {
         let last = self.last.lock().clone();
         // Taken here, so that no thread that the child does not have holds it.
-        let out = io::stdout().lock();
+        let out = std::io::stdout().lock();
         // SAFETY: the child only uses what is meant to work after a fork, and leaves through `_exit`.
         let forked = unsafe { libc::fork() };
         drop(out);
@@ -268,15 +255,15 @@ impl Worker {
             0 => {
                 // A thread that the child does not have may hold the parent's lock.
                 let own = Worker { last: Arc::new(Mutex::new(last)), ..self.clone() };
-                let mut tally = Tally::default();
-                calls(&own, &mut tally);
-                say(format!("got tag=child owner={} {tally}", self.manager.owner()));
+                let mut summary = Summary::default();
+                calls(&own, &mut summary);
+                say(&format!("got tag=child owner={} {summary}", self.manager.owner()));
                 unsafe { libc::_exit(0) }
             }
             child => {
                 // SAFETY: it is our child, and nobody else waits for it.
                 let reaped = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) } == child;
-                say(format!("forked reaped={reaped} owner={}", self.manager.owner()));
+                say(&format!("forked reaped={reaped} owner={}", self.manager.owner()));
             }
         }
     }
@@ -317,5 +304,5 @@ fn starve() {
         setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).expect("a limit");
         thread::Builder::new().spawn(|| {}).map(|thread| thread.join()).is_err()
     });
-    say(format!("starved ok={starved}"));
+    say(&format!("starved ok={starved}"));
 }

@@ -7,7 +7,7 @@ use token_manager::{Error, ErrorKind, Token};
 
 /// What calls came to.
 #[derive(Default)]
-pub struct Tally {
+pub struct Summary {
     pub ok: u64,
     errors: BTreeMap<String, u64>,
     /// The words of one of the errors, causes included.
@@ -22,7 +22,7 @@ pub struct Tally {
     pub stale: u64,
 }
 
-impl Tally {
+impl Summary {
     /// Counts a token; `newest` is the newest generation that was handed out before the call.
     pub fn served(&mut self, token: &Token, newest: u64) {
         let generation = token.generation();
@@ -40,7 +40,7 @@ impl Tally {
     }
 
     /// Adds what another thread's calls came to.
-    pub fn and(mut self, other: Tally) -> Tally {
+    pub fn and(mut self, other: Summary) -> Summary {
         self.ok += other.ok;
         self.late += other.late;
         self.back += other.back;
@@ -57,7 +57,7 @@ impl Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let errors: Vec<_> = self.errors.iter().map(|(kind, count)| format!("{kind}:{count}")).collect();
         let secrets: Vec<_> = self.secrets.iter().map(String::as_str).collect();

@@ -1,6 +1,5 @@
 //! The issuer's books: how it behaves, which tokens are valid, what each source IP may still ask, and the counts.
 //! No socket and no thread; time comes in as an argument.
-#![allow(dead_code)] // every program uses another part of it
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -92,7 +91,7 @@ struct Issued {
     valid_until: Instant,
 }
 
-pub struct Ledger {
+pub struct Books {
     pub options: Options,
     pub held: bool,
     pub stopping: bool,
@@ -102,9 +101,9 @@ pub struct Ledger {
     limits: HashMap<Option<IpAddr>, Instant>,
 }
 
-impl Ledger {
-    pub fn new(options: Options) -> Ledger {
-        Ledger {
+impl Books {
+    pub fn new(options: Options) -> Books {
+        Books {
             options,
             held: false,
             stopping: false,

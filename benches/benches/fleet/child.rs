@@ -1,11 +1,11 @@
 //! One process of the fleet: does what each line of its input says and answers with one line.
 
 use crate::original::Original;
-use std::io::{BufRead, Write, stdin, stdout};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+use testbed::child::{say, told};
 use token_manager::{Attempt, Budget, Builder, Event, Fetched, Portion, RedisStore, TokenManager};
 use token_manager_benches::measure::machine_time;
 use token_manager_benches::sources::{fresh_manager, secret};
@@ -27,10 +27,9 @@ pub fn serve(url: &str) {
     let store = RedisStore::open(url).expect("a valid URL");
     let original = Original::connect(url, THREADS);
     let idle = fresh_manager();
-    for line in stdin().lock().lines() {
-        let line = line.expect("text");
+    for line in told() {
         let (verb, name) = line.split_once(' ').expect("a verb and a name");
-        let answer = match verb {
+        let numbers = match verb {
             "turnover" => turnover(&store, name),
             "polling" => polling(&original, name),
             "bare" => bare(url, name),
@@ -39,14 +38,13 @@ pub fn serve(url: &str) {
             "polling-load" => polling_load(&original, name),
             _ => panic!("no such verb: {verb}"),
         };
-        say(&answer);
+        answer(&numbers);
     }
 }
 
-fn say(answer: &[u64]) {
-    let words: Vec<String> = answer.iter().map(u64::to_string).collect();
-    let mut out = stdout().lock();
-    writeln!(out, "{}", words.join(" ")).and_then(|()| out.flush()).expect("the parent reads");
+fn answer(numbers: &[u64]) {
+    let words: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    say(&words.join(" "));
 }
 
 /// Makes a manager for a new token; `committed` is set to the moment of its commit's reply, if it is this process's.
@@ -111,7 +109,7 @@ fn bare(url: &str, name: &str) -> Vec<u64> {
         (client.get_connection().expect("Redis"), client.get_connection().expect("Redis"));
     let mut events = listening.as_pubsub();
     events.subscribe(name).expect("Redis");
-    say(&[0]); // subscribed
+    answer(&[0]); // subscribed
     events.get_message().expect("a message");
     let token: String = redis::cmd("GET").arg(name).query(&mut asking).expect("Redis");
     let served = machine_time();

@@ -1,6 +1,5 @@
 //! The issuer: a real HTTP server on loopback that hands out short-lived tokens, and does it as slowly, as rarely or as
 //! wrongly as it is told. It keeps no connection for clients that do not ask it to, and knows nothing of Redis.
-#![allow(dead_code)] // every program uses another part of it
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -10,15 +9,14 @@ use std::time::{Duration, Instant};
 use std::{io, io::Write};
 use tiny_http::{Header, Request, Response, Server};
 
-#[path = "ledger.rs"]
-mod ledger;
-pub use ledger::{Fault, Options, Stats};
-use ledger::{Ledger, random_share};
+mod books;
+use books::{Books, random_share};
+pub use books::{Fault, Options, Stats};
 
 const WORKERS: usize = 4;
 
 struct Shared {
-    ledger: Mutex<Ledger>,
+    books: Mutex<Books>,
     changed: Condvar,
 }
 
@@ -42,7 +40,7 @@ impl Issuer {
     pub fn start(addr: impl ToSocketAddrs, options: Options) -> io::Result<Issuer> {
         let server = Arc::new(Server::http(addr).map_err(io::Error::other)?);
         let address = server.server_addr().to_ip().ok_or_else(|| io::Error::other("no IP address"))?;
-        let shared = Arc::new(Shared { ledger: Mutex::new(Ledger::new(options)), changed: Condvar::new() });
+        let shared = Arc::new(Shared { books: Mutex::new(Books::new(options)), changed: Condvar::new() });
         let host = {
             let (server, shared) = (server.clone(), shared.clone());
             thread::Builder::new().name("issuer".into()).spawn(move || serve(&server, &shared))?
@@ -56,42 +54,42 @@ impl Issuer {
     }
 
     pub fn stats(&self) -> Stats {
-        self.shared.ledger.lock().stats.clone()
+        self.shared.books.lock().stats.clone()
     }
 
     pub fn set(&self, change: impl FnOnce(&mut Options)) {
-        self.shared.change(|ledger| change(&mut ledger.options));
+        self.shared.change(|books| change(&mut books.options));
     }
 
     /// Holds every `/token` request, before a token is issued, until `release`.
     pub fn hold(&self) {
-        self.shared.change(|ledger| ledger.held = true);
+        self.shared.change(|books| books.held = true);
     }
 
     pub fn release(&self) {
-        self.shared.change(|ledger| ledger.held = false);
+        self.shared.change(|books| books.held = false);
     }
 
     /// Makes every token issued so far invalid.
     pub fn revoke(&self) {
-        self.shared.change(|ledger| ledger.revoke(Instant::now()));
+        self.shared.change(|books| books.revoke(Instant::now()));
     }
 
     pub fn is_valid(&self, secret: &str) -> bool {
-        self.shared.ledger.lock().invalid_for(Instant::now(), secret) == Some(Duration::ZERO)
+        self.shared.books.lock().invalid_for(Instant::now(), secret) == Some(Duration::ZERO)
     }
 
     /// Waits until the stats satisfy the condition; false if they did not in time.
     pub fn wait_for(&self, condition: impl Fn(&Stats) -> bool, timeout: Duration) -> bool {
-        let mut ledger = self.shared.ledger.lock();
-        self.shared.changed.wait_while_for(&mut ledger, |ledger| !condition(&ledger.stats), timeout);
-        condition(&ledger.stats)
+        let mut books = self.shared.books.lock();
+        self.shared.changed.wait_while_for(&mut books, |books| !condition(&books.stats), timeout);
+        condition(&books.stats)
     }
 }
 
 impl Drop for Issuer {
     fn drop(&mut self) {
-        self.shared.change(|ledger| ledger.stopping = true);
+        self.shared.change(|books| books.stopping = true);
         if let Some(server) = self.server.take() {
             (0..WORKERS).for_each(|_| server.unblock());
             if let Some(host) = self.host.take() {
@@ -129,78 +127,78 @@ fn path(request: &Request) -> (&str, &str) {
 }
 
 impl Shared {
-    fn change(&self, change: impl FnOnce(&mut Ledger)) {
-        change(&mut self.ledger.lock());
+    fn change(&self, change: impl FnOnce(&mut Books)) {
+        change(&mut self.books.lock());
         self.changed.notify_all();
     }
 
     fn token(&self, request: Request) {
         let from = request.remote_addr().map(SocketAddr::ip);
-        let mut ledger = self.ledger.lock();
-        ledger.stats.asked += 1;
-        ledger.stats.in_flight += 1;
-        ledger.stats.max_in_flight = ledger.stats.max_in_flight.max(ledger.stats.in_flight);
+        let mut books = self.books.lock();
+        books.stats.asked += 1;
+        books.stats.in_flight += 1;
+        books.stats.max_in_flight = books.stats.max_in_flight.max(books.stats.in_flight);
         self.changed.notify_all();
-        let answer = match ledger.limited(Instant::now(), from) {
+        let answer = match books.limited(Instant::now(), from) {
             Some(wait) => {
-                let seconds = ledger.options.retry_after.then(|| wait.as_secs_f64().ceil() as u64);
+                let seconds = books.options.retry_after.then(|| wait.as_secs_f64().ceil() as u64);
                 Answer::Throttled(seconds)
             }
-            None => self.work(&mut ledger),
+            None => self.work(&mut books),
         };
         match answer {
-            Answer::Throttled(_) => ledger.stats.refused += 1,
+            Answer::Throttled(_) => books.stats.refused += 1,
             Answer::Json(200, _) | Answer::Half(_) => {}
-            Answer::Json(..) | Answer::Nothing => ledger.stats.failed += 1,
+            Answer::Json(..) | Answer::Nothing => books.stats.failed += 1,
         }
         // Before the client can read the answer and ask again, or the count would show a flight too many.
-        ledger.stats.in_flight -= 1;
-        drop(ledger);
+        books.stats.in_flight -= 1;
+        drop(books);
         self.changed.notify_all();
         send(request, answer);
     }
 
-    fn work(&self, ledger: &mut MutexGuard<'_, Ledger>) -> Answer {
-        let (min, max) = (ledger.options.latency_min, ledger.options.latency_max);
+    fn work(&self, books: &mut MutexGuard<'_, Books>) -> Answer {
+        let (min, max) = (books.options.latency_min, books.options.latency_max);
         let done = Instant::now() + min + max.saturating_sub(min).mul_f64(random_share());
-        while !ledger.stopping && !self.changed.wait_until(ledger, done).timed_out() {}
-        self.changed.wait_while(ledger, |ledger| ledger.held && !ledger.stopping);
-        if ledger.options.fault == Fault::Hang {
-            self.changed.wait_while(ledger, |ledger| !ledger.stopping);
+        while !books.stopping && !self.changed.wait_until(books, done).timed_out() {}
+        self.changed.wait_while(books, |books| books.held && !books.stopping);
+        if books.options.fault == Fault::Hang {
+            self.changed.wait_while(books, |books| !books.stopping);
         }
-        if ledger.stopping {
+        if books.stopping {
             return Answer::Nothing;
         }
         let now = Instant::now();
-        let life = ledger.options.life;
+        let life = books.options.life;
         let seconds = life.as_secs();
         let good = format!(r#""expires_in":{seconds},"expires_in_ms":{}"#, life.as_millis());
-        match ledger.options.fault.clone() {
-            Fault::None if random_share() < ledger.options.failure_rate => error(500, "server_error"),
+        match books.options.fault.clone() {
+            Fault::None if random_share() < books.options.failure_rate => error(500, "server_error"),
             Fault::Status(status @ (400 | 401)) => error(status, "invalid_client"),
             Fault::Status(status) => error(status, "server_error"),
             Fault::Throttle { retry_after } => Answer::Throttled(retry_after),
             Fault::Garbage => {
-                ledger.stats.failed += 1;
+                books.stats.failed += 1;
                 Answer::Json(200, "<html>Welcome!</html>".into())
             }
-            Fault::TruncatedBody => Answer::Half(ledger.issue(now, life, &good)),
-            Fault::LifeZero => Answer::Json(200, ledger.issue(now, Duration::ZERO, r#""expires_in":0"#)),
-            Fault::LifeNegative => Answer::Json(200, ledger.issue(now, life, r#""expires_in":-1"#)),
-            Fault::LifeHuge => Answer::Json(200, ledger.issue(now, life, &format!(r#""expires_in":{}"#, i64::MAX))),
+            Fault::TruncatedBody => Answer::Half(books.issue(now, life, &good)),
+            Fault::LifeZero => Answer::Json(200, books.issue(now, Duration::ZERO, r#""expires_in":0"#)),
+            Fault::LifeNegative => Answer::Json(200, books.issue(now, life, r#""expires_in":-1"#)),
+            Fault::LifeHuge => Answer::Json(200, books.issue(now, life, &format!(r#""expires_in":{}"#, i64::MAX))),
             Fault::EmptyToken => {
-                ledger.stats.failed += 1;
+                books.stats.failed += 1;
                 Answer::Json(200, format!(r#"{{"access_token":"","token_type":"Bearer",{good}}}"#))
             }
-            Fault::None | Fault::Hang => Answer::Json(200, ledger.issue(now, life, &good)),
+            Fault::None | Fault::Hang => Answer::Json(200, books.issue(now, life, &good)),
         }
     }
 
     fn other(&self, request: Request) {
         let answer = match path(&request) {
             ("/verify", _) => self.verify(&request),
-            ("/stats", _) => Answer::Json(200, self.ledger.lock().stats.to_json()),
-            ("/control", query) if self.ledger.lock().options.control => self.control(query),
+            ("/stats", _) => Answer::Json(200, self.books.lock().stats.to_json()),
+            ("/control", query) if self.books.lock().options.control => self.control(query),
             _ => error(404, "not_found"),
         };
         send(request, answer);
@@ -209,33 +207,33 @@ impl Shared {
     fn verify(&self, request: &Request) -> Answer {
         let header = request.headers().iter().find(|header| header.field.equiv("Authorization"));
         let secret = header.and_then(|header| header.value.as_str().strip_prefix("Bearer ")).unwrap_or("");
-        let mut ledger = self.ledger.lock();
-        let invalid_for = match ledger.options.reject_all {
+        let mut books = self.books.lock();
+        let invalid_for = match books.options.reject_all {
             true => None,
-            false => ledger.invalid_for(Instant::now(), secret),
+            false => books.invalid_for(Instant::now(), secret),
         };
         let answer = match invalid_for {
             Some(Duration::ZERO) => {
-                ledger.stats.verified += 1;
+                books.stats.verified += 1;
                 Answer::Json(200, r#"{"active":true}"#.into())
             }
             known => {
-                ledger.stats.rejected += 1;
+                books.stats.rejected += 1;
                 let since = known.map_or("null".into(), |since| since.as_micros().to_string());
                 Answer::Json(401, format!(r#"{{"error":"invalid_token","invalid_for_us":{since}}}"#))
             }
         };
-        drop(ledger);
+        drop(books);
         self.changed.notify_all();
         answer
     }
 
     fn control(&self, query: &str) -> Answer {
         let now = Instant::now();
-        let mut ledger = self.ledger.lock();
+        let mut books = self.books.lock();
         let settings = query.split('&').filter(|setting| !setting.is_empty());
-        let wrong = settings.filter(|setting| ledger.control(now, setting).is_none()).collect::<Vec<_>>().join(" ");
-        drop(ledger);
+        let wrong = settings.filter(|setting| books.control(now, setting).is_none()).collect::<Vec<_>>().join(" ");
+        drop(books);
         self.changed.notify_all();
         match wrong.is_empty() {
             true => Answer::Json(200, r#"{"ok":true}"#.into()),

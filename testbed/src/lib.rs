@@ -1,0 +1,22 @@
+//! What the tests, examples and benches of token-manager run against: a real issuer, a real Redis, real processes, and stores
+//! and proxies that fail when they are told to.
+
+pub mod child;
+pub mod client;
+pub mod fleet;
+pub mod fleet_child;
+pub mod gate;
+pub mod hooked_store;
+pub mod issuer;
+pub mod options;
+pub mod proxy;
+pub mod redis_server;
+mod resp;
+pub mod soak;
+mod summary;
+mod support;
+pub mod waits;
+pub mod worker;
+pub mod worker_handle;
+
+pub use support::{Backing, LONG, Script, on_threads, threads_named, wait_until};
