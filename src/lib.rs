@@ -30,7 +30,7 @@
 //! | 9 | `builder` | the settings of a manager, one by one, and the one place that refuses them |
 //! | 8 | `manager` | what programs call |
 //! | 7 | `acquire` `keep_fresh` | a caller's slow path; the thread that follows every commit |
-//! | 6 | `flight/run` | the course of a flight |
+//! | 6 | `flight` `flight/run` | the course of a flight |
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |
 //! | 3 | `state` | what one process knows of one token |
@@ -78,11 +78,12 @@ pub use store::memory::MemoryStore;
 pub use store::redis::{RedisOptions, RedisStore};
 pub use token::Token;
 
-/// The pure parts, for this project's own models, simulations and benches. Not part of the public face: any release may
-/// change it.
+/// The pure parts, for this project's own models, simulations, benches and C ABI. Not part of the public face: any release
+/// may change it.
 #[doc(hidden)]
 pub mod internals {
     pub use crate::clock::Moment;
+    pub use crate::fork::PerProcess;
     pub mod decide {
         pub use crate::decide::*;
     }

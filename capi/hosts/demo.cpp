@@ -35,7 +35,8 @@ tkm::fetched ask(uint16_t port, const tkm_attempt *attempt) {
 }
 
 // Has a manager of its own meet this outcome, and checks what its caller is told.
-void meets(const char *redis, const char *name, tkm::fetch source, int32_t code, const char *because) {
+void meets(const char *redis, const char *name, tkm::fetch source, int32_t code, const char *because,
+           milliseconds pause = milliseconds(0)) {
   const tkm::manager manager(options(name, redis), std::move(source));
   try {
     manager.get_within(milliseconds(700));
@@ -45,7 +46,7 @@ void meets(const char *redis, const char *name, tkm::fetch source, int32_t code,
       std::fprintf(stderr, "%s: code %d: %s\n", name, told.code(), told.what());
       std::exit(1);
     }
-    CHECK(told.retry_after().count() > 0);
+    CHECK(told.retry_after() > pause - milliseconds(10000) && told.retry_after().count() > 0);
   }
   std::printf("ok %s\n", name);
 }
@@ -61,7 +62,10 @@ int main(int argc, char **argv) {
   using A = const tkm_attempt *;
   meets(redis, "throttled", [](A) -> tkm::fetched { throw tkm::throttled(milliseconds(30000)); }, TKM_THROTTLED, "");
   meets(redis, "unavailable", [](A) -> tkm::fetched { throw tkm::unavailable("no line"); }, TKM_UNAVAILABLE, "no line");
-  meets(redis, "rejected", [](A) -> tkm::fetched { throw tkm::credentials_rejected("no entry"); }, TKM_CREDENTIALS_REJECTED, "no entry");
+  meets(redis, "busy", [](A) -> tkm::fetched { throw tkm::unavailable("503", milliseconds(900000)); }, TKM_UNAVAILABLE, "503",
+        milliseconds(900000));
+  meets(redis, "rejected", [](A) -> tkm::fetched { throw tkm::credentials_rejected("no entry", milliseconds(800000)); },
+        TKM_CREDENTIALS_REJECTED, "no entry", milliseconds(800000));
   meets(redis, "exception", [](A) -> tkm::fetched { throw std::logic_error("no sense"); }, TKM_UNKNOWN_OUTCOME, "no sense");
   meets(redis, "number", [](A) -> tkm::fetched { throw 7; }, TKM_UNKNOWN_OUTCOME, "no exception");
   meets(redis, "negative-life", [](A) -> tkm::fetched { return {"secret", milliseconds(-1)}; }, TKM_UNKNOWN_OUTCOME, "life");
@@ -98,6 +102,9 @@ int main(int argc, char **argv) {
   const tkm::token first = manager.get();
   manager.invalidate(first);
   const tkm::manager moved(std::move(manager));
+  const tkm::fresh guard = moved.keep_fresh();
+  moved.lift_pause();
+  CHECK(moved.stats().failures == 1);
   const tkm::token second = moved.get();
   CHECK(second.generation() > first.generation() && second.secret() != first.secret());
   CHECK(second.expires_in().count() > 0 && asked == 3);

@@ -70,17 +70,30 @@ struct throttled : std::runtime_error {
   explicit throttled(milliseconds pause = milliseconds(-1)) : std::runtime_error("throttled"), retry_after(pause) {}
   milliseconds retry_after;
 };
-/// To be thrown by a fetch function when the issuer granted nothing.
+/// To be thrown by a fetch function when the issuer granted nothing, with its Retry-After if it sent one.
 struct unavailable : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit unavailable(const std::string &cause, milliseconds pause = milliseconds(-1))
+      : std::runtime_error(cause), retry_after(pause) {}
+  milliseconds retry_after;
 };
-/// To be thrown by a fetch function when the issuer refused the credentials.
+/// To be thrown by a fetch function when the issuer refused the credentials, with its Retry-After if it sent one.
 struct credentials_rejected : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit credentials_rejected(const std::string &cause, milliseconds pause = milliseconds(-1))
+      : std::runtime_error(cause), retry_after(pause) {}
+  milliseconds retry_after;
 };
 
 /// Asks the issuer. Any other exception that it throws counts as an unknown outcome.
 using fetch = std::function<fetched(const tkm_attempt *)>;
+
+/// Keeps the token of a process fresh until it is destroyed.
+class fresh {
+ public:
+  explicit fresh(tkm_fresh *handle) : handle_(handle, tkm_fresh_free) {}
+
+ private:
+  std::unique_ptr<tkm_fresh, void (*)(tkm_fresh *)> handle_;
+};
 
 class manager {
  public:
@@ -120,10 +133,35 @@ class manager {
     detail::check(tkm_manager_invalidate(handle_.get(), refused.get()), nullptr);
   }
 
+  fresh keep_fresh() const {
+    tkm_fresh *made = nullptr;
+    tkm_error *told = nullptr;
+    const int32_t code = tkm_manager_keep_fresh(handle_.get(), &made, &told);
+    detail::check(code, told);
+    return fresh(made);
+  }
+
+  /// Ends the pauses after failures.
+  void lift_pause() const {
+    tkm_error *told = nullptr;
+    const int32_t code = tkm_manager_lift_pause(handle_.get(), &told);
+    detail::check(code, told);
+  }
+
+  tkm_stats stats() const {
+    tkm_stats counts;
+    detail::check(tkm_manager_stats(handle_.get(), &counts, sizeof counts), nullptr);
+    return counts;
+  }
+
   tkm_manager *get_handle() const noexcept { return handle_.get(); }
 
  private:
   static void free(tkm_manager *handle) { tkm_manager_free(handle, 10000); }
+
+  static void retry(tkm_reply *reply, milliseconds pause) {
+    if (pause.count() >= 0) tkm_reply_retry_after(reply, static_cast<uint64_t>(pause.count()));
+  }
 
   static void ask(void *data, const tkm_attempt *attempt, tkm_reply *reply) {
     try {
@@ -136,8 +174,10 @@ class manager {
       tkm_reply_throttled(reply, pause.retry_after.count());
     } catch (const unavailable &cause) {
       tkm_reply_unavailable(reply, cause.what());
+      retry(reply, cause.retry_after);
     } catch (const credentials_rejected &cause) {
       tkm_reply_credentials_rejected(reply, cause.what());
+      retry(reply, cause.retry_after);
     } catch (const std::exception &cause) {
       tkm_reply_unknown_outcome(reply, cause.what());
     } catch (...) {

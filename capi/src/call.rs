@@ -1,7 +1,7 @@
 //! What every entry point does: nothing unwinds into C, texts are checked, and an outcome becomes a code and an error.
 
-use crate::error::{Code, TkmError};
 use crate::handle;
+use crate::outcome::{Code, TkmError};
 use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -1,15 +1,22 @@
-//! The C ABI. `include/token_manager.h` is its manual; each file here has the functions of one of its sections.
+//! The C ABI. `include/token_manager.h` is its manual; each of its sections has a file here.
+//!
+//! | layer | files | duty |
+//! |---|---|---|
+//! | 2 | `manager` | managers, their figures and guards |
+//! | 1 | `options` | the settings of one |
+//! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
+//! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
 //! Unsafe code is allowed in this crate alone. Every pointer that comes in is checked for NULL, and in debug builds
 //! against the handles in use; every entry point catches panics.
 
 mod call;
 mod error;
-#[path = "../../src/fork.rs"]
-mod fork;
 mod handle;
 mod logging;
 mod manager;
 mod options;
+mod outcome;
 mod source;
+mod store;
 mod token;

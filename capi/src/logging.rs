@@ -1,12 +1,12 @@
 //! The log callback, and the version. This library has a logger of its own, apart from any other Rust in the program.
 
-use crate::error::Code;
-use crate::fork::PerProcess;
+use crate::outcome::Code;
 use log::{LevelFilter, Log, Metadata, Record};
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::sync::{OnceLock, PoisonError, RwLock};
+use token_manager::internals::PerProcess;
 
 pub type LogFn = unsafe extern "C" fn(user_data: *mut c_void, level: i32, message: *const c_char);
 

@@ -1,9 +1,9 @@
 //! The manager: get, invalidate, keep fresh, look, free.
 
 use crate::call::{call, call_or, required, write};
-use crate::error::{Code, TkmError};
 use crate::handle;
 use crate::options::TkmOptions;
+use crate::outcome::{Code, TkmError};
 use crate::token::{self, TkmToken};
 use std::ffi::{CString, c_char};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};

@@ -1,8 +1,8 @@
 //! The fetch callback: what it is told, and the setters by which it answers.
 
 use crate::call::{call, call_or, required, text, text_of, write};
-use crate::error::TkmError;
 use crate::handle;
+use crate::outcome::TkmError;
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::mpsc::Sender;
@@ -152,7 +152,7 @@ pub unsafe extern "C" fn tkm_reply_carry(
                 Some(Ok(fetched)) => fetched.carry(secret),
                 other => {
                     reply.0 = other;
-                    return Err(TkmError::new(crate::error::Code::Config, "call tkm_reply_token first"));
+                    return Err(TkmError::new(crate::outcome::Code::Config, "call tkm_reply_token first"));
                 }
             };
             let lives = if life_ms == 0 { fetched } else { fetched.carry_lifetime(Duration::from_millis(life_ms)) };
@@ -197,7 +197,7 @@ unsafe fn amend(reply: *mut TkmReply, change: impl FnOnce(FetchError) -> FetchEr
             }
             other => {
                 reply.0 = other;
-                Err(TkmError::new(crate::error::Code::Config, "report a failure first"))
+                Err(TkmError::new(crate::outcome::Code::Config, "report a failure first"))
             }
         })
     }

@@ -40,7 +40,7 @@ fn the_header_has_the_numbers_of_the_code() {
         }
     }
     let mut code = BTreeMap::new();
-    for line in read("src/error.rs").lines() {
+    for line in read("src/outcome.rs").lines() {
         if let Some((name, number)) = line.trim().trim_end_matches(',').split_once(" = ")
             && let Ok(number) = number.parse::<i32>()
         {
@@ -52,16 +52,50 @@ fn the_header_has_the_numbers_of_the_code() {
 }
 
 #[test]
-fn the_snippet_in_the_readme_compiles() {
-    let readme = read("../README.md");
+fn the_readme_quotes_the_quickstart() {
+    let (readme, program) = (read("../README.md"), read("examples/quickstart.c"));
     let snippet = readme.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a snippet");
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme.c");
-    let text = format!(
-        "#include <stdio.h>\n#include <string.h>\n#include <token_manager.h>\n{snippet}\
-         int main(int argc, char **argv) {{ return argc > 1 ? show_token(argv[1]) : 0; }}\n"
-    );
-    fs::write(&file, text).expect("a file");
-    run(&mut Command::new(compile_file(&file, Build::Release, Link::Shared, &[])));
+    let between = program.split("/* README: from here */\n").nth(1).and_then(|rest| rest.split("/* README").next());
+    assert_eq!(Some(snippet), between);
+}
+
+#[test]
+fn each_section_of_the_header_has_a_file() {
+    let header = read("include/token_manager.h");
+    let sections = header.split("/* ---- ").skip(1);
+    let files = [
+        ("Errors", "error"),
+        ("Stores", "store"),
+        ("The fetch callback", "source"),
+        ("Options", "options"),
+        ("Tokens", "token"),
+        ("Managers", "manager"),
+        ("Log and version", "logging"),
+    ];
+    let mut found = 0;
+    for (section, (title, file)) in sections.zip(files) {
+        assert!(section.starts_with(title), "{title} is not where it was");
+        let code = read(&format!("src/{file}.rs"));
+        for name in functions(section) {
+            // Setters are made by macros from their names.
+            let made = code.contains(&format!(" fn {name}("))
+                || code.contains(&format!(" {name},"))
+                || code.contains(&format!("({name}"));
+            assert!(made, "{name} is in the section {title}, not in {file}.rs");
+            found += 1;
+        }
+    }
+    assert_eq!(found, functions(&header).count());
+}
+
+/// Returns the functions that a text declares.
+fn functions(text: &str) -> impl Iterator<Item = &str> {
+    let declarations = text.lines().filter(|line| !line.starts_with([' ', '/', '#', 't']) || line.starts_with("tkm_"));
+    declarations.filter_map(|line| {
+        let before = line.split_once('(')?.0;
+        let name = before.rsplit([' ', '*']).next()?;
+        name.starts_with("tkm_").then_some(name)
+    })
 }
 
 #[test]

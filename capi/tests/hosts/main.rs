@@ -55,10 +55,19 @@ fn a_hundred_c_threads_share_one_fetch() {
 }
 
 #[test]
+fn the_quickstart_prints_what_the_fleet_has_fetched() {
+    let world = World::start();
+    let program = compile("../examples/quickstart.c", Build::Release, Link::Shared, &[]);
+    let start = |command: &str| run(Command::new(&program).arg(world.redis.url()).arg(command));
+    assert_eq!(start("printf first"), "Authorization: Bearer first\n");
+    assert_eq!(start("printf second"), "Authorization: Bearer first\n", "it is valid still");
+}
+
+#[test]
 fn cpp_exceptions_become_outcomes_and_errors_become_exceptions() {
     let world = World::start();
     let shown = run(&mut world.command(compile("demo.cpp", Build::Release, Link::Shared, &[])));
-    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 9, "{shown}");
+    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 10, "{shown}");
     assert_eq!(world.asked(), 2);
 }
 
