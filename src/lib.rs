@@ -21,7 +21,7 @@
 //!   for if the deadline allows.
 //!
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
-//! and no more than the [`Budget`] whatever fails. The `README` has the promises, `DESIGN.md` the reasons.
+//! and no more than the [`Budget`] whatever fails. [`documents`] has the promises and the reasons.
 //!
 //! Imports only go down this table, row by row:
 //!
@@ -90,6 +90,15 @@ pub mod internals {
     pub mod policy {
         pub use crate::policy::*;
     }
+}
+
+/// The project's documents.
+#[cfg(doc)]
+pub mod documents {
+    #[doc = include_str!("../DESIGN.md")]
+    pub mod design {}
+    #[doc = include_str!("../PROMISES.md")]
+    pub mod promises {}
 }
 
 #[cfg(doctest)]
