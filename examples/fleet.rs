@@ -90,7 +90,7 @@ fn watch(settings: &Settings, fleet: &mut Fleet, issuer: &Issuer, redis: &str, n
     let bar = ProgressBar::new(settings.lasting.as_millis() as u64);
     let style = ProgressStyle::with_template("{wide_bar} {msg}").unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style);
-    let patience = settings.lasting + settings.issuer.latency_max + Duration::from_secs(5);
+    let limit = settings.lasting + settings.issuer.latency_max + Duration::from_secs(5);
     loop {
         let fetching = fleet.listen(Duration::from_millis(50));
         let elapsed = started.elapsed();
@@ -105,7 +105,7 @@ fn watch(settings: &Settings, fleet: &mut Fleet, issuer: &Issuer, redis: &str, n
         bar.set_message(format!("{} lives, {} calls, {} errors", fleet.used.len(), counts.calls, counts.errors));
         let lives = fleet.used.len() as u64;
         let settled = stats.in_flight == 0 && stats.asked == lives + of_killed(fleet);
-        if elapsed > patience || elapsed > settings.lasting && settled {
+        if elapsed > limit || elapsed > settings.lasting && settled {
             bar.finish_and_clear();
             let (fetches, max_in_flight) = (stats.asked, stats.max_in_flight);
             return Ok(Bill { lives, fetches, max_in_flight, scripts: 0, subscriptions: 0 });

@@ -281,14 +281,14 @@ fn a_token_that_only_the_wall_clock_calls_expired_is_welcome_again() {
 #[test]
 fn a_subscribed_flight_waits_until_just_after_the_lease_and_never_over_a_second() {
     let rows = [
-        // lease left, patience left, fraction, wait
+        // lease left, longest wait, fraction, wait
         (ms(100), 15 * S, 0.0, ms(102)),
         (ms(100), 15 * S, 1.0, ms(120)),
         (3 * S, 15 * S, 0.5, S),
         (3 * S, ms(30), 0.5, ms(30)),
     ];
-    for (lease_left, patience, fraction, wait) in rows {
-        assert_eq!(decide::watch(lease_left, patience, fraction), wait);
+    for (lease_left, at_most, fraction, wait) in rows {
+        assert_eq!(decide::watch(lease_left, at_most, fraction), wait);
     }
 }
 

@@ -28,6 +28,50 @@ fn every_file_that_the_maps_name_exists() {
     }
 }
 
+#[test]
+fn every_file_of_tests_is_on_the_map() {
+    let guide = read("CONTRIBUTING.md");
+    let named: Vec<&str> = quoted(&guide).collect();
+    for entry in fs::read_dir(root().join("tests")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        let main = path.join("main.rs");
+        let file = if main.exists() { main } else { path };
+        let name = file.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();
+        assert!(name.ends_with("support") || named.contains(&&*name), "{name} is not named in CONTRIBUTING.md");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let documents = ["README.md", "DESIGN.md", "PROMISES.md", "CONTRIBUTING.md", "BENCHMARKS.md", "CHANGELOG.md"];
+    let mut links = 0;
+    for document in documents {
+        let page = read(document);
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            links += 1;
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { document } else { file };
+            assert!(root().join(target).exists(), "{document} links to {link}, which does not exist");
+            if !anchor.is_empty() {
+                let there =
+                    read(target).lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line) == anchor);
+                assert!(there, "{document} links to {link}, and {target} has no such heading");
+            }
+        }
+    }
+    assert!(links > 12, "only {links} links");
+}
+
+/// Returns the anchor that a heading gets.
+fn anchor_of(heading: &str) -> String {
+    let words = heading.trim_start_matches('#').trim().to_lowercase();
+    words
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -97,8 +97,8 @@ impl Drop for Issuer {
             }
         }
         // The listening thread is the server's own; only a refused connection tells that the port is closed.
-        let patience = Instant::now() + Duration::from_secs(1);
-        while TcpStream::connect(self.address).is_ok() && Instant::now() < patience {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while TcpStream::connect(self.address).is_ok() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
         }
     }

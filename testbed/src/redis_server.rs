@@ -146,7 +146,7 @@ impl RedisServer {
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
-        let patience = Instant::now() + START_LIMIT;
+        let deadline = Instant::now() + START_LIMIT;
         let process = format!("process_id:{}\r", self.child.id());
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -156,7 +156,7 @@ impl RedisServer {
                 // Somebody else's server on this port must not pass for ours.
                 Ok(info) if info.contains(&process) => return Ok(()),
                 Err(error) if error.starts_with("NOAUTH") => return Ok(()),
-                _ if Instant::now() < patience => thread::sleep(Duration::from_millis(5)),
+                _ if Instant::now() < deadline => thread::sleep(Duration::from_millis(5)),
                 _ => return Err(format!("{} does not answer on port {}", self.program.display(), self.port)),
             }
         }
