@@ -7,10 +7,11 @@ use crate::error::Error;
 use crate::locks::Mutex;
 use std::time::{Duration, Instant};
 
+/// Boxed, because most managers have none to remember.
 #[derive(Default)]
 pub struct Failures {
-    last: Mutex<Option<Remembered>>,
-    own_pause: Mutex<Option<Remembered>>,
+    last: Mutex<Option<Box<Remembered>>>,
+    own_pause: Mutex<Option<Box<Remembered>>>,
 }
 
 struct Remembered {
@@ -34,13 +35,13 @@ impl Failures {
         *self.last.lock() = outcome.as_ref().err().map(|error| {
             let pause = error.retry_after();
             let until = clock::deadline(decide::remembered(pause));
-            Remembered { error: error.clone(), until, retry_at: pause.map(clock::deadline) }
+            Box::new(Remembered { error: error.clone(), until, retry_at: pause.map(clock::deadline) })
         });
     }
 
     /// Returns the last flight's failure while it is remembered, with what is left of its pause.
     pub fn last(&self) -> Option<Error> {
-        self.last.lock().as_ref().and_then(Remembered::recall)
+        self.last.lock().as_ref().and_then(|failure| failure.recall())
     }
 
     /// Lets no flight of this process fetch for so long, for this reason; a longer pause stays.
@@ -48,13 +49,13 @@ impl Failures {
         let until = clock::deadline(length);
         let mut pause = self.own_pause.lock();
         if pause.as_ref().is_none_or(|pause| pause.until < until) {
-            *pause = Some(Remembered { error, until, retry_at: Some(until) });
+            *pause = Some(Box::new(Remembered { error, until, retry_at: Some(until) }));
         }
     }
 
     /// Returns why no flight of this process may fetch now, with what is left of the pause.
     pub fn own_pause(&self) -> Option<Error> {
-        self.own_pause.lock().as_ref().and_then(Remembered::recall)
+        self.own_pause.lock().as_ref().and_then(|failure| failure.recall())
     }
 
     /// Forgets the last failure and ends the pause.

@@ -50,21 +50,21 @@ impl Uncommitted {
     }
 }
 
-/// Holds the newest result that no commit could bring to the store.
+/// Holds the newest result that no commit could bring to the store. There seldom is one, so managers have no place for it.
 #[derive(Default)]
-pub struct Kept(Mutex<Option<Uncommitted>>);
+pub struct Kept(Mutex<Option<Box<Uncommitted>>>);
 
 impl Kept {
     /// Keeps a result, unless something newer is kept already.
     pub fn put(&self, result: Uncommitted) {
         let mut kept = self.0.lock();
         if kept.as_ref().is_none_or(|kept| kept.generation() <= result.generation()) {
-            *kept = Some(result);
+            *kept = Some(Box::new(result));
         }
     }
 
     pub fn take(&self) -> Option<Uncommitted> {
-        self.0.lock().take()
+        self.0.lock().take().map(|kept| *kept)
     }
 
     pub fn is_empty(&self) -> bool {
