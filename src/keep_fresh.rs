@@ -62,9 +62,9 @@ struct Keeper {
     stopped: Receiver<()>,
     subscription: Option<Box<dyn Subscription>>,
     announced: Announced,
-    /// When the store was looked at; `None` to look as soon as `look_after` allows.
-    looked_at: Option<Moment>,
-    look_after: Moment,
+    /// When the store was inspected; `None` to inspect it as soon as `inspect_after` allows.
+    inspected_at: Option<Moment>,
+    inspect_after: Moment,
     flight_after: Moment,
     /// How often in a row the store could not be followed, and how many flights from here have failed.
     errors: u32,
@@ -83,8 +83,8 @@ impl Keeper {
             stopped,
             subscription: None,
             announced: Announced::default(),
-            looked_at: None,
-            look_after: now,
+            inspected_at: None,
+            inspect_after: now,
             flight_after: now,
             errors: 0,
             failures: 0,
@@ -95,20 +95,20 @@ impl Keeper {
 
     fn run(&mut self) {
         while !self.stopped_within(Duration::ZERO) {
-            let looked = self.look_if_needed();
-            self.note_errors(looked);
+            let inspected = self.inspect_if_due();
+            self.note_errors(inspected);
             self.refresh_if_needed();
             let reacted = self.wait_and_react();
             self.note_errors(reacted);
         }
     }
 
-    /// Lets some time pass, ever more, before the next look at a store that gave trouble.
+    /// Lets some time pass, ever more, before the next inspection of a store that gave trouble.
     fn note_errors(&mut self, done: Result<(), StoreError>) {
         let Err(error) = done else { return };
-        log::debug!(target: "token_manager", "{}: keep_fresh looks again: {error}", self.state.settings.name);
-        self.looked_at = None;
-        self.look_after = self.backoff(self.errors);
+        log::debug!(target: "token_manager", "{}: keep_fresh tries again: {error}", self.state.settings.name);
+        self.inspected_at = None;
+        self.inspect_after = self.backoff(self.errors);
         self.errors += 1;
     }
 
@@ -116,20 +116,20 @@ impl Keeper {
         Moment::now().after(decide::backoff(round, KEEP_FRESH_BACKOFF, self.state.fraction(u64::from(round))))
     }
 
-    fn look_if_needed(&mut self) -> Result<(), StoreError> {
+    fn inspect_if_due(&mut self) -> Result<(), StoreError> {
         let now = Moment::now();
         let life = self.state.slot.peek().map(|(token, _)| now.until(token.expires_at()));
-        let rests = self.looked_at.is_some_and(|at| now.since(at) < decide::store_check(life));
-        if rests || !now.reached(self.look_after) {
+        let is_recent = self.inspected_at.is_some_and(|at| now.since(at) < decide::store_check(life));
+        if is_recent || !now.reached(self.inspect_after) {
             return Ok(());
         }
-        self.looked_at = Some(now);
-        let stood = self.subscription.is_some();
-        // Where events are forbidden there are looks.
+        self.inspected_at = Some(now);
+        let was_subscribed = self.subscription.is_some();
+        // Where events are forbidden there are inspections.
         let subscribed = self.subscribe();
-        self.look(stood)?;
+        self.compare(was_subscribed)?;
         subscribed?;
-        if stood {
+        if was_subscribed {
             self.errors = 0;
         }
         Ok(())
@@ -143,15 +143,15 @@ impl Keeper {
     }
 
     /// Notices what no event told: a token that the store has and this process does not, and one that the store has lost.
-    fn look(&mut self, stood: bool) -> Result<(), StoreError> {
+    fn compare(&mut self, was_subscribed: bool) -> Result<(), StoreError> {
         let held = self.state.slot.peek().map(|(token, _)| token.generation());
         let committed = settle::commit_kept(&self.state);
         let stored = self.inspect()?;
         self.check()?;
         // The announcement of what was found has come before the answer to the check.
         let is_news = stored > self.state.slot.seen() && self.state.slot.accepts(stored);
-        let deaf = is_news && stood && self.announced.committed < stored;
-        // What came after the answer, or was rejected by it, is not to be compared with it.
+        let missed_commit = is_news && was_subscribed && self.announced.committed < stored;
+        // What came after the answer, or was invalidated by it, is not to be compared with it.
         let held = held.filter(|generation| self.state.slot.holds(*generation));
         match held.map(|held| stored.cmp(&held)) {
             Some(Ordering::Equal) => self.confirmed = held.filter(|_| self.subscription.is_some()),
@@ -159,14 +159,14 @@ impl Keeper {
             _ if is_news => self.take_over()?,
             _ => {}
         }
-        if deaf {
+        if missed_commit {
             self.subscription = None;
             return Err(StoreError::new(StoreErrorKind::Other, "the subscription told nothing of a commit"));
         }
         committed
     }
 
-    /// Takes over what the store says of invalid and doubted generations; returns the one that it has, 0 if none.
+    /// Takes over what the store says of invalidated and doubted generations; returns the one that it has, 0 if none.
     fn inspect(&self) -> Result<u64, StoreError> {
         let found = self.state.settings.inspect_store()?;
         if found.invalidated > 0 {
@@ -216,7 +216,7 @@ impl Keeper {
 
     /// Waits for an announcement, and asks the store about what would change something here.
     fn wait_and_react(&mut self) -> Result<(), StoreError> {
-        // A true announcement is acted on at once; after one that meant nothing, several cost one look.
+        // A true announcement is acted on at once; after one that meant nothing, several cost one inspection.
         let came = self.announced != Announced::default() || self.receive(STOP_POLL)?;
         if came && self.was_noise {
             self.receive_all()?;

@@ -16,12 +16,16 @@
 //! The four paths of [`TokenManager::get`]:
 //! - **fresh**: the token of this process is returned; no lock, no allocation, no system call;
 //! - **due**: the same, and a flight is started to refresh it;
-//! - **expired, rejected, absent**: the caller waits for the process's one flight, within its own deadline;
+//! - **expired, invalidated, absent**: the caller waits for the process's one flight, within its own deadline;
 //! - **failed**: everyone who waits gets the flight's error, unless the old token is still valid; a used-up budget is waited
 //!   for if the deadline allows.
 //!
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
 //! and no more than the [`Budget`] whatever fails. [`documents`] has the promises and the reasons.
+//!
+//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass.
+//!
+//! # The files
 //!
 //! Imports only go down this table, row by row:
 //!

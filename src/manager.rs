@@ -107,7 +107,7 @@ impl TokenManager {
     }
 
     /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
-    /// counts in this process alone. Blocks only the first thread of the process that rejects this generation, for one
+    /// counts in this process alone. Blocks only the first thread of the process that invalidates this generation, for one
     /// exchange with the store, or no longer than the deadline of the settings while all connections are in use. A token of
     /// another name, which can only be a mistake, is ignored, and that is logged.
     pub fn invalidate(&self, token: &Token) {

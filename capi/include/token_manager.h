@@ -188,7 +188,7 @@ int32_t tkm_manager_get(const tkm_manager *manager, tkm_token **token, tkm_error
 int32_t tkm_manager_get_within(const tkm_manager *manager, uint64_t ms, tkm_token **token, tkm_error **error);
 /* Tells the fleet that the API refused this token (HTTP 401); a newer one stays. Blocks for one exchange with the store at
  * most: with the default limits about 1.8 seconds. You still own the token. TKM_OK also if the store could not be told, which is
- * logged: then the rejection counts in this process alone. */
+ * logged: then the invalidation counts in this process alone. */
 int32_t tkm_manager_invalidate(const tkm_manager *manager, const tkm_token *token);
 
 /* Keeps the process's token fresh with one thread until the guard is freed. tkm_fresh_free waits for nothing; the thread ends

@@ -418,7 +418,7 @@ fn the_budget_allows_its_burst_and_then_says_how_long_to_wait(bench: &Bench<'_>)
     for attempt in 1..=2 {
         let lease = bench.granted("a", attempt, 0);
         bench.store.invalidate(&bench.name, lease.generation).unwrap();
-        bench.commit(&lease, "rejected at once");
+        bench.commit(&lease, "invalidated at once");
     }
     let Claimed::Limited { retry_after } = bench.claim("a", 3, 0) else { panic!() };
     assert!(retry_after <= Duration::from_secs(10) && retry_after > Duration::from_secs(8), "{retry_after:?}");
