@@ -102,6 +102,9 @@ const char *tkm_attempt_owner(const tkm_attempt *attempt);
 /* What the fleet's last fetch carried over, such as a rotating refresh token; NULL if nothing. Does not end with a NUL:
  * `length` (may be NULL) gets its length. */
 const char *tkm_attempt_carry(const tkm_attempt *attempt, size_t *length);
+/* How long ago another fetch first presented what is carried to the issuer, if one did and nobody knows that it was not
+ * consumed: present it again only within the window that the issuer allows, and log in anew otherwise. -1 if nobody did. */
+int64_t tkm_attempt_presented_ms(const tkm_attempt *attempt);
 
 /* The issuer granted this secret of `length` bytes for so long, counted from before the request was sent. */
 int32_t tkm_reply_token(tkm_reply *reply, const char *secret, size_t length, uint64_t life_ms);

@@ -6,9 +6,8 @@ use crate::flight::settle::{self, TimedFetch};
 use crate::reentrancy::ReentrancyGuard;
 use crate::source::{Attempt, FetchError};
 use crate::state::{Counters, State, retry_while_exhausted};
-use crate::store::Lease;
+use crate::store::{Carried, Lease};
 use crate::threads;
-use crate::token::Secret;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,13 +16,13 @@ use std::time::{Duration, Instant};
 type FetchResult = Result<TimedFetch, FetchError>;
 
 /// Runs the source once, on the calling thread, until the fetch limit or `deadline` if that is sooner.
-pub fn fetch_here(state: &State, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> FetchResult {
+pub fn fetch_here(state: &State, lease: &Lease, carry: Option<Carried>, deadline: Instant) -> FetchResult {
     Counters::count(&state.counters.fetches);
     call_source(state, lease, carry, deadline.min(fetch_deadline(state)))
 }
 
 /// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit.
-pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, carry: Option<Secret>) -> FetchResult {
+pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, carry: Option<Carried>) -> FetchResult {
     Counters::count(&state.counters.fetches);
     let deadline = fetch_deadline(state);
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
@@ -104,7 +103,7 @@ impl Drop for AbandonedGuard<'_> {
 }
 
 /// Calls the source on this thread and refuses what cannot be used.
-fn call_source(state: &State, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> FetchResult {
+fn call_source(state: &State, lease: &Lease, carry: Option<Carried>, deadline: Instant) -> FetchResult {
     let _inside = ReentrancyGuard::enter(state.id);
     let attempt = Attempt { owner: lease.owner.clone(), generation: lease.generation, carry, deadline };
     let asked_at = Moment::now();

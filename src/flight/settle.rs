@@ -5,6 +5,7 @@ use crate::decide::{self, Usable};
 use crate::error::Error;
 use crate::event::Event;
 use crate::policy::POLL;
+use crate::settings::Settings;
 use crate::source::{FetchError, Fetched};
 use crate::state::{Counters, State, retry_while_exhausted};
 use crate::store::{Committed, Failure, Lease, StoreError, StoreErrorKind};
@@ -46,11 +47,15 @@ pub fn commit(state: &State, lease: &Lease, TimedFetch { fetched, asked_at }: Ti
 /// When the store does not take it now either; it is kept on.
 pub fn commit_kept(state: &State) -> Result<(), StoreError> {
     let Some(kept) = state.uncommitted.take() else { return Ok(()) };
-    if kept.is_outdated(Moment::now()) || !state.slot.accepts(kept.generation()) {
+    let is_accepted = state.slot.accepts(kept.generation());
+    if kept.is_outdated(Moment::now()) || (!is_accepted && kept.fetched.carry.is_none()) {
         return Ok(());
     }
-    try_commit(state, &kept).inspect_err(|error| {
-        log::debug!(target: "token_manager", "{}: not committed yet: {error}", state.settings.name);
+    let Settings { store, name, .. } = &*state.settings;
+    // Where only the secret that it carries is of use, its token must not come back.
+    let invalidated = if is_accepted { Ok(()) } else { store.invalidate(name, kept.generation()) };
+    invalidated.and_then(|()| try_commit(state, &kept)).inspect_err(|error| {
+        log::debug!(target: "token_manager", "{name}: not committed yet: {error}");
         state.uncommitted.put(kept);
     })
 }

@@ -1,7 +1,7 @@
 //! The states as bytes, for stores that keep them as one value: a version, then the fields in order; numbers of eight bytes,
 //! lowest first, texts behind their length, what may be absent behind a 0 or a 1. Encoded states hold secrets in clear.
 
-use super::state::{Carry, EgressState, FleetPause, Meta, Span, StoredToken, TokenState, Updater};
+use super::state::{Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater};
 use crate::error::FailureClass;
 use crate::store::{Lease, StoreError, StoreErrorKind};
 use crate::token::Secret;
@@ -20,10 +20,8 @@ impl TokenState {
             put_text(out, value.reveal());
             put_span(out, Span { ends_at: *expires_at, length: *life });
         });
-        put_option(&mut out, updater, |out, Updater { lease: Lease { owner, attempt, generation }, span }| {
-            put_text(out, owner);
-            put_number(out, *attempt);
-            put_number(out, *generation);
+        put_option(&mut out, updater, |out, Updater { lease, span }| {
+            put_lease(out, lease);
             put_span(out, *span);
         });
         let Meta { granted, invalidated, doubted, pause, fails } = meta;
@@ -35,9 +33,14 @@ impl TokenState {
             put_text(out, class.as_str());
             put_number(out, *generation);
         });
-        put_option(&mut out, carry, |out, Carry { secret, expires_at }| {
+        put_option(&mut out, carry, |out, Carry { secret, expires_at, generation, presented }| {
             put_text(out, secret.reveal());
             put_option(out, expires_at, |out, at| put_number(out, *at));
+            put_number(out, *generation);
+            put_option(out, presented, |out, Presented { by, at }| {
+                put_option(out, by, put_lease);
+                put_number(out, *at);
+            });
         });
         out
     }
@@ -52,10 +55,7 @@ impl TokenState {
                 let (generation, value, span) = (from.number()?, Secret::new(from.text()?), from.span()?);
                 Some(StoredToken { generation, value, life: span.length, expires_at: span.ends_at })
             })?;
-            let updater = from.option(|from| {
-                let lease = Lease { owner: from.text()?.into(), attempt: from.number()?, generation: from.number()? };
-                Some(Updater { lease, span: from.span()? })
-            })?;
+            let updater = from.option(|from| Some(Updater { lease: from.lease()?, span: from.span()? }))?;
             let [granted, invalidated, doubted, fails] =
                 [from.number()?, from.number()?, from.number()?, from.number()?];
             let pause = from.option(|from| {
@@ -63,7 +63,11 @@ impl TokenState {
                 Some(FleetPause { span, class, generation: from.number()? })
             })?;
             let carry = from.option(|from| {
-                Some(Carry { secret: Secret::new(from.text()?), expires_at: from.option(Reader::number)? })
+                let (secret, expires_at) = (Secret::new(from.text()?), from.option(Reader::number)?);
+                let generation = from.number()?;
+                let presented =
+                    from.option(|from| Some(Presented { by: from.option(Reader::lease)?, at: from.number()? }))?;
+                Some(Carry { secret, expires_at, generation, presented })
             })?;
             Some(TokenState { token, updater, meta: Meta { granted, invalidated, doubted, pause, fails }, carry })
         })
@@ -100,6 +104,12 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 fn put_span(out: &mut Vec<u8>, span: Span) {
     put_number(out, span.ends_at);
     put_number(out, u64::try_from(span.length.as_micros()).unwrap_or(u64::MAX));
+}
+
+fn put_lease(out: &mut Vec<u8>, Lease { owner, attempt, generation }: &Lease) {
+    put_text(out, owner);
+    put_number(out, *attempt);
+    put_number(out, *generation);
 }
 
 fn put_option<T>(out: &mut Vec<u8>, value: &Option<T>, put: impl FnOnce(&mut Vec<u8>, &T)) {
@@ -145,6 +155,10 @@ impl<'a> Reader<'a> {
 
     fn span(&mut self) -> Option<Span> {
         Some(Span { ends_at: self.number()?, length: Duration::from_micros(self.number()?) })
+    }
+
+    fn lease(&mut self) -> Option<Lease> {
+        Some(Lease { owner: self.text()?.into(), attempt: self.number()?, generation: self.number()? })
     }
 
     fn option<T>(&mut self, value: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
