@@ -43,7 +43,7 @@ redis.call('PEXPIRE', KEYS[3], 2592000000)
 -- The last secret for the next fetch counts, whatever becomes of its token. A success that brought none shows that the issuer
 -- still takes the last one.
 local carry = redis.call('HMGET', KEYS[4], 'gen', 'presented_by')
-if ARGV[9] and gen > tonumber(carry[1] or 0) then
+if ARGV[9] and (not carry[1] or gen > tonumber(carry[1])) then
   redis.call('DEL', KEYS[4])
   redis.call('HSET', KEYS[4], 'value', ARGV[9], 'gen', ARGV[4])
   if ARGV[10] then
