@@ -1,9 +1,10 @@
 //! The seam to the issuer: the user's code that gets a token, what it is told and what it answers.
 
+use crate::clock::{self, Moment};
 use crate::error::{Cause, FailureClass};
+use crate::policy;
 use crate::store::Carried;
 use crate::token::Secret;
-use crate::{clock, policy};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub struct Attempt {
     pub(crate) owner: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) carry: Option<Carried>,
+    /// Before the store was asked.
+    pub(crate) claimed_at: Moment,
     pub(crate) deadline: Instant,
 }
 
@@ -54,10 +57,11 @@ impl Attempt {
 
     /// Returns how long ago another fetch first presented the [carried secret](Attempt::carry) to the issuer, if one did and
     /// nobody knows that it was not consumed: it crashed, or its outcome is unknown. Where the issuer revokes a grant whose
-    /// refresh token is presented twice, present it again only within the window that the issuer allows
-    /// (RFC 9700 §4.14.2), and log in anew otherwise. `None` for a secret that nobody has presented.
+    /// refresh token is presented twice (RFC 9700 §4.14.2), ask right before the request is sent: within the window that the
+    /// issuer allows it may be presented again, later on log in anew. `None` for a secret that nobody has presented.
     pub fn presented(&self) -> Option<Duration> {
-        self.carry.as_ref().and_then(|carry| carry.presented)
+        let presented = self.carry.as_ref()?.presented?;
+        Some(presented + Moment::now().since(self.claimed_at))
     }
 
     /// Returns the generation that the new token will have.

@@ -26,7 +26,8 @@ impl TokenState {
         }
         if let Some(Updater { lease, span }) = &self.updater {
             if *lease.owner == *claim.owner && lease.attempt == claim.attempt {
-                return Claimed::Granted { generation: lease.generation, carry: self.carried(now, lease) };
+                let lease = lease.clone();
+                return Claimed::Granted { generation: lease.generation, carry: self.hand_out_carry(now, &lease) };
             }
             return Claimed::Busy { lease_left: span.left(now) };
         }
@@ -50,14 +51,7 @@ impl TokenState {
         let generation = now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than) + 1);
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
-        if let Some(carry) = &mut self.carry {
-            carry.presented = Some(match carry.presented.take() {
-                // Whoever is the second to present it cannot say any more that it was not consumed.
-                Some(Presented { at, .. }) => Presented { by: None, at },
-                None => Presented { by: Some(lease.clone()), at: now },
-            });
-        }
-        let carry = self.carried(now, &lease);
+        let carry = self.hand_out_carry(now, &lease);
         self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });
         Claimed::Granted { generation, carry }
     }
@@ -227,13 +221,18 @@ impl TokenState {
         }
     }
 
-    /// Returns the carried secret as this lease is told of it.
-    fn carried(&self, now: u64, lease: &Lease) -> Option<Carried> {
-        let Carry { secret, presented, .. } = self.carry.as_ref()?;
-        let by_others = presented.as_ref().filter(|presented| presented.by.as_ref() != Some(lease));
+    /// Returns the carried secret with what this lease is to know of its presentation, and marks it as presented by this lease.
+    fn hand_out_carry(&mut self, now: u64, lease: &Lease) -> Option<Carried> {
+        let Carry { secret, presented, .. } = self.carry.as_mut()?;
+        let by_others = presented.take_if(|presented| presented.by.as_ref() != Some(lease));
         // By a clock that was set back it is as long ago as that clock was ahead.
-        let presented = by_others.map(|presented| Duration::from_millis(now.abs_diff(presented.at) / 1000));
-        Some(Carried { secret: secret.clone(), presented })
+        let age = by_others.as_ref().map(|others| Duration::from_millis(now.abs_diff(others.at) / 1000));
+        match by_others {
+            // Whoever is the second to present it cannot say any more that it was not consumed.
+            Some(Presented { at, .. }) => *presented = Some(Presented { by: None, at }),
+            None => drop(presented.get_or_insert(Presented { by: Some(lease.clone()), at: now })),
+        }
+        Some(Carried { secret: secret.clone(), presented: age })
     }
 
     /// Returns the stored token unless it is invalid.
