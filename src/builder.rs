@@ -2,12 +2,14 @@
 
 use crate::error::Error;
 use crate::event::{Event, Observer};
+use crate::journal::Journal;
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Execution, Policy, Portion};
 use crate::settings::Settings;
 use crate::source::TokenSource;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::{Store, TokenName};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The settings of a [`TokenManager`], changed one by one and checked by [`build`](Builder::build).
@@ -21,6 +23,7 @@ pub struct Builder {
     store: Option<Backing>,
     source: Option<Box<dyn TokenSource>>,
     observer: Option<Observer>,
+    journal: Option<PathBuf>,
 }
 
 enum Backing {
@@ -46,6 +49,7 @@ impl Builder {
             store: None,
             source: None,
             observer: None,
+            journal: None,
         }
     }
 
@@ -153,6 +157,15 @@ impl Builder {
         self
     }
 
+    /// Writes what a source brought into this folder, and to the disk, before it is committed, so that it survives `kill -9` and a
+    /// power cut: the next flight of any process of this host and user that has the same journal commits what a dead one left.
+    /// For refresh tokens that are replaced each time. Secrets lie there in clear, readable by this user alone, until the
+    /// store has them. The folder is made if it is not there. Unix only. Defaults to none.
+    pub fn journal(mut self, folder: impl Into<PathBuf>) -> Builder {
+        self.journal = Some(folder.into());
+        self
+    }
+
     /// Makes the manager; never talks to the store or the issuer.
     ///
     /// # Errors
@@ -180,8 +193,12 @@ impl Builder {
         let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
         self.policy.check(store.timeout()).map_err(Error::config)?;
         let name = TokenName { namespace: self.namespace.into(), group: group.into(), name: self.name.into() };
+        let unusable =
+            |folder: &PathBuf, error| Error::config(format!("journal is {folder:?}; it cannot be used: {error}"));
+        let open = |folder: PathBuf| Journal::open(&folder).map_err(|error| unusable(&folder, error));
+        let journal = self.journal.map(open).transpose()?;
         let (egress, policy, observer) = (self.egress, self.policy, self.observer);
-        Ok(TokenManager::new(Settings { name, egress, policy, store, source, observer }))
+        Ok(TokenManager::new(Settings { name, egress, policy, store, source, observer, journal }))
     }
 }
 

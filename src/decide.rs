@@ -6,8 +6,7 @@ use crate::policy::{
     FAILURE_TTL, FIRST_PAUSE, MARGIN, MAX_BACKOFF, POLL, SAFETY_POLL, SAME_SECRET_PAUSE, STORE_CHECK, STORE_PAUSE,
     TAKEOVER_JITTER, Window,
 };
-use crate::store::{Claimed, Pause, StoreErrorKind, Stored};
-use crate::token::Secret;
+use crate::store::{Carried, Claimed, Pause, StoreErrorKind, Stored};
 use std::time::Duration;
 
 /// What a caller that asks for a token is to get.
@@ -140,7 +139,7 @@ pub enum Step {
         /// The number of the grant.
         generation: u64,
         /// The secret that the last fetch left.
-        carry: Option<Secret>,
+        carry: Option<Carried>,
     },
     /// Wait for the process that fetches.
     WaitForUpdater {

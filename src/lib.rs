@@ -40,12 +40,13 @@
 //! | 3 | `state` | what one process knows of one token |
 //! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` | its parts; the two stores |
 //! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
-//! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` | secrets, errors, time, one value a process, locks, threads |
+//! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod acquire;
 mod builder;
+mod bytes;
 mod cache;
 mod clock;
 mod decide;
@@ -55,6 +56,7 @@ mod failures;
 mod flight;
 mod fork;
 mod identity;
+mod journal;
 mod keep_fresh;
 mod locks;
 mod manager;

@@ -1,6 +1,7 @@
 //! What a manager was built with; a forked child takes it over.
 
 use crate::event::{Event, Observer};
+use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::source::TokenSource;
 use crate::store::{Inspection, Store, StoreError, TokenName};
@@ -14,6 +15,7 @@ pub struct Settings {
     pub store: Box<dyn Store>,
     pub source: Box<dyn TokenSource>,
     pub observer: Option<Observer>,
+    pub journal: Option<Journal>,
 }
 
 impl Settings {

@@ -1,8 +1,10 @@
 //! The seam to the issuer: the user's code that gets a token, what it is told and what it answers.
 
+use crate::clock::{self, Moment};
 use crate::error::{Cause, FailureClass};
+use crate::policy;
+use crate::store::Carried;
 use crate::token::Secret;
-use crate::{clock, policy};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,7 +38,9 @@ where
 pub struct Attempt {
     pub(crate) owner: Arc<str>,
     pub(crate) generation: u64,
-    pub(crate) carry: Option<Secret>,
+    pub(crate) carry: Option<Carried>,
+    /// Before the store was asked.
+    pub(crate) claimed_at: Moment,
     pub(crate) deadline: Instant,
 }
 
@@ -48,7 +52,16 @@ impl Attempt {
 
     /// Returns what the last successful fetch of the fleet handed to its successor, such as a rotating refresh token.
     pub fn carry(&self) -> Option<&str> {
-        self.carry.as_ref().map(Secret::reveal)
+        self.carry.as_ref().map(|carry| carry.secret.reveal())
+    }
+
+    /// Returns how long ago another fetch first presented the [carried secret](Attempt::carry) to the issuer, if one did and
+    /// nobody knows that it was not consumed: it crashed, or its outcome is unknown. Where the issuer revokes a grant whose
+    /// refresh token is presented twice (RFC 9700 §4.14.2), ask right before the request is sent: within the window that the
+    /// issuer allows it may be presented again, later on log in anew. `None` for a secret that nobody has presented.
+    pub fn presented(&self) -> Option<Duration> {
+        let presented = self.carry.as_ref()?.presented?;
+        Some(presented + Moment::now().since(self.claimed_at))
     }
 
     /// Returns the generation that the new token will have.
@@ -79,8 +92,8 @@ impl Fetched {
         Fetched { secret: Secret::new(secret), lifetime, carry: None, carry_lifetime: None }
     }
 
-    /// Hands a secret to the source's next call, in whichever process that is. It is stored with the token: a commit that
-    /// fails or comes too late loses it. Defaults to leaving the last one.
+    /// Hands a secret to the source's next call, in whichever process that is. It replaces what an earlier fetch left, also where
+    /// its token is superseded or invalidated; a Redis that loses its data loses it. Defaults to leaving the last one.
     pub fn carry(mut self, secret: impl Into<String>) -> Fetched {
         self.carry = Some(Secret::new(secret));
         self

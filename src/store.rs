@@ -2,7 +2,9 @@
 
 pub use crate::token::Secret;
 pub use error::{StoreError, StoreErrorKind};
-pub use messages::{Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName};
+pub use messages::{
+    Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName,
+};
 pub use state_store::{StateBackend, StateStore, Step};
 use std::time::Duration;
 

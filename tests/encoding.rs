@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 use token_manager::FailureClass;
-use token_manager::store::rules::{Carry, EgressState, FleetPause, Meta, Span, StoredToken, TokenState, Updater};
+use token_manager::store::rules::{
+    Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater,
+};
 use token_manager::store::{Lease, Secret, StoreErrorKind};
 
 fn span(ends_at: u64, seconds: u64) -> Span {
@@ -25,13 +27,26 @@ fn full() -> TokenState {
             pause: Some(FleetPause { span: span(10, 1), class: FailureClass::Unavailable, generation: 4 }),
             fails: 1,
         },
-        carry: Some(Carry { secret: Secret::new(""), expires_at: Some(11) }),
+        carry: Some(Carry {
+            secret: Secret::new(""),
+            expires_at: Some(11),
+            generation: 12,
+            presented: Some(Presented { by: Some(Lease { owner: "p".into(), attempt: 13, generation: 14 }), at: 15 }),
+        }),
     }
 }
 
 #[test]
 fn every_state_is_read_as_it_was_written() {
-    let forever = TokenState { carry: Some(Carry { secret: Secret::new("c"), expires_at: None }), ..full() };
+    let forever = TokenState {
+        carry: Some(Carry {
+            secret: Secret::new("c"),
+            expires_at: None,
+            generation: 1,
+            presented: Some(Presented { by: None, at: 2 }),
+        }),
+        ..full()
+    };
     for state in [TokenState::default(), full(), forever] {
         assert_eq!(TokenState::decode(&state.encode()).unwrap(), state);
     }
@@ -44,9 +59,13 @@ fn every_state_is_read_as_it_was_written() {
 fn version_one_is_written_like_this() {
     let state = EgressState { spent: Some(span(0x0102, 0)), pause: None };
     assert_eq!(state.encode(), [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let token = TokenState { carry: Some(Carry { secret: Secret::new("hi"), expires_at: None }), ..Default::default() };
+    let token = TokenState {
+        carry: Some(Carry { secret: Secret::new("hi"), expires_at: None, generation: 3, presented: None }),
+        ..Default::default()
+    };
     let zeros = |count: usize| vec![0; count];
-    let written = [vec![1, 0, 0], zeros(32), vec![0, 1, 2], zeros(7), b"hi".to_vec(), vec![0]].concat();
+    let written =
+        [vec![1, 0, 0], zeros(32), vec![0, 1, 2], zeros(7), b"hi".to_vec(), vec![0, 3], zeros(7), vec![0]].concat();
     assert_eq!(token.encode(), written);
 }
 

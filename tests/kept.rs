@@ -95,6 +95,21 @@ fn what_a_kept_token_carries_reaches_the_next_fetch_though_the_token_has_expired
 }
 
 #[test]
+fn what_a_kept_token_carries_outlives_its_invalidation_and_its_token_does_not() {
+    let script = Script::new(HOUR);
+    script.answer(|_| Ok(Fetched::new("refused", HOUR).carry("refresh-1")));
+    script.answer(|attempt| Ok(Fetched::new(format!("with {}", attempt.carry().unwrap_or("nothing")), HOUR)));
+    let (manager, store, takes) = uncommitted(&script);
+    let refused = manager.get().unwrap();
+    manager.invalidate(&refused); // the store does not learn of it
+    takes.store(true, Ordering::SeqCst);
+    assert_eq!((manager.get().unwrap().secret(), script.fetches()), ("with refresh-1", 2));
+    let other = builder(store, &script).build().unwrap();
+    assert_eq!((other.get().unwrap().secret(), script.fetches()), ("with refresh-1", 2));
+    assert_eq!(manager.inspect().unwrap().invalidated, refused.generation());
+}
+
+#[test]
 fn a_kept_token_that_was_rejected_meanwhile_is_never_committed() {
     let script = Script::new(HOUR);
     let (manager, hooked, takes) = uncommitted(&script);

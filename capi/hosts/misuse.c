@@ -38,6 +38,7 @@ static void nulls(void) {
   CHECK(tkm_token_generation(NULL) == 0 && tkm_token_expires_in_ms(NULL) == 0);
   CHECK(tkm_attempt_remaining_ms(NULL) == 0 && tkm_attempt_generation(NULL) == 0);
   CHECK(tkm_attempt_owner(NULL) != NULL && tkm_attempt_carry(NULL, NULL) == NULL);
+  CHECK(tkm_attempt_presented_ms(NULL) == -1);
   CHECK(tkm_reply_token(NULL, "a", 1, 1) == TKM_NULL && tkm_reply_carry(NULL, "a", 1, 1) == TKM_NULL);
   CHECK(tkm_reply_throttled(NULL, 1) == TKM_NULL && tkm_reply_unavailable(NULL, NULL) == TKM_NULL);
   CHECK(tkm_reply_credentials_rejected(NULL, NULL) == TKM_NULL && tkm_reply_unknown_outcome(NULL, NULL) == TKM_NULL);

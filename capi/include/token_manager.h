@@ -102,6 +102,9 @@ const char *tkm_attempt_owner(const tkm_attempt *attempt);
 /* What the fleet's last fetch carried over, such as a rotating refresh token; NULL if nothing. Does not end with a NUL:
  * `length` (may be NULL) gets its length. */
 const char *tkm_attempt_carry(const tkm_attempt *attempt, size_t *length);
+/* How long ago another fetch first presented what is carried to the issuer, if one did and nobody knows that it was not
+ * consumed: present it again only within the window that the issuer allows, and log in anew otherwise. -1 if nobody did. */
+int64_t tkm_attempt_presented_ms(const tkm_attempt *attempt);
 
 /* The issuer granted this secret of `length` bytes for so long, counted from before the request was sent. */
 int32_t tkm_reply_token(tkm_reply *reply, const char *secret, size_t length, uint64_t life_ms);
@@ -142,6 +145,8 @@ int32_t tkm_options_budget(tkm_options *options, uint32_t per_minute, uint32_t b
 int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000 */
 int32_t tkm_options_lease_ms(tkm_options *options, uint64_t ms);        /* 3000; on the caller's thread fetch limit + 2000 */
 int32_t tkm_options_deadline_ms(tkm_options *options, uint64_t ms);     /* 15000 */
+/* A folder in which what the fetch callback brought survives kill -9 until the store has it: none. Made if it is not there. */
+int32_t tkm_options_journal(tkm_options *options, const char *folder);
 int32_t tkm_options_execution(tkm_options *options, int32_t execution); /* TKM_EXECUTION_BACKGROUND */
 /* How long before the end of a token's life it is refreshed at the latest; each process does it at a point of its own between
  * 1.5 times that and that before the end. As a share of the life, 0.0001 to 0.25, or a span, 1 ms to 10 years, which is cut to a

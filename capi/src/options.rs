@@ -91,6 +91,7 @@ macro_rules! text_setter {
 text_setter!(tkm_options_namespace, namespace);
 text_setter!(tkm_options_group, group);
 text_setter!(tkm_options_egress, egress);
+text_setter!(tkm_options_journal, journal);
 
 /// Defines a setter that takes milliseconds.
 macro_rules! millis_setter {

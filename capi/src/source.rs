@@ -42,6 +42,7 @@ pub struct TkmAttempt {
     deadline: std::time::Instant,
     owner: CString,
     carry: Option<String>,
+    presented: Option<Duration>,
 }
 
 pub struct TkmReply(Option<Result<Fetched, FetchError>>);
@@ -53,6 +54,7 @@ impl TokenSource for Callback {
             deadline: std::time::Instant::now() + attempt.remaining(),
             owner: CString::new(attempt.owner()).unwrap_or_default(),
             carry: attempt.carry().map(str::to_owned),
+            presented: attempt.presented(),
         };
         let (told, reply) = (handle::give(told), handle::give(TkmReply(None)));
         // SAFETY: both handles live until the callback has returned.
@@ -107,6 +109,15 @@ pub unsafe extern "C" fn tkm_attempt_carry(attempt: *const TkmAttempt, length: *
         unsafe { write(length, carry.map_or(0, str::len)) };
         carry.map_or(ptr::null(), |carry| carry.as_ptr().cast())
     })
+}
+
+/// # Safety
+/// `attempt` is NULL or what the running callback was given.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_attempt_presented_ms(attempt: *const TkmAttempt) -> i64 {
+    // SAFETY: by the caller's promise.
+    let attempt = || unsafe { handle::borrow(attempt, "tkm_attempt_presented_ms") };
+    call_or(-1, || attempt().and_then(|attempt| attempt.presented).map_or(-1, |age| age.as_millis() as i64))
 }
 
 /// # Safety

@@ -136,12 +136,15 @@ impl<T> Twin<T> {
                 stored.generation = self.grants.rank(stored.generation);
                 spans.push(exact(&mut stored.left));
             }
-            Answer::Claimed(Claimed::Granted { generation, .. }) => *generation = self.grants.rank(*generation),
+            Answer::Claimed(Claimed::Granted { generation, carry }) => {
+                *generation = self.grants.rank(*generation);
+                spans.extend(carry.iter_mut().filter_map(|carry| carry.presented.as_mut()).map(exact));
+            }
             Answer::Claimed(Claimed::Busy { lease_left: span } | Claimed::Limited { retry_after: span }) => {
                 spans.push(exact(span));
             }
-            Answer::Claimed(Claimed::Paused(cooling)) | Answer::Failed(Some(cooling)) => {
-                spans.push(jittered(&mut cooling.retry_after));
+            Answer::Claimed(Claimed::Paused(pause)) | Answer::Failed(Some(pause)) => {
+                spans.push(jittered(&mut pause.retry_after));
             }
             _ => {}
         }
@@ -160,8 +163,8 @@ impl<T> Twin<T> {
             *lease = format!("{}:{rest}", self.grants.rank(generation.parse().expect("a generation is a number")));
             spans.push(exact(left));
         }
-        if let Some(cooling) = &mut state.pause {
-            spans.push(jittered(&mut cooling.retry_after));
+        if let Some(pause) = &mut state.pause {
+            spans.push(jittered(&mut pause.retry_after));
         }
         for generation in [&mut state.granted, &mut state.invalidated, &mut state.doubted] {
             *generation = self.grants.rank(*generation);
@@ -254,7 +257,7 @@ fn verb(chance: &mut Chance, grants: u64) -> Verb {
         8..10 => Verb::Renew { lease, length: span },
         10..15 => {
             let value = Secret::new(format!("token-{}", chance.below(1_000_000)));
-            let carry = chance.one_in(3).then(|| Secret::new("carry"));
+            let carry = chance.one_in(3).then(|| Secret::new(format!("carry-{}", chance.below(1_000_000))));
             let carry_lifetime = chance.one_in(2).then_some(span);
             let age = chance.of(&[None, Some(HOUR)]); // never late: that would fall between two twins
             Verb::Commit { lease, grant: Grant { value, left: span, life: HOUR, age, carry, carry_lifetime } }

@@ -6,32 +6,38 @@ use crate::flight::settle::{self, TimedFetch};
 use crate::reentrancy::ReentrancyGuard;
 use crate::source::{Attempt, FetchError};
 use crate::state::{Counters, State, retry_while_exhausted};
-use crate::store::Lease;
+use crate::store::{Carried, Lease};
 use crate::threads;
-use crate::token::Secret;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// What came with the right to fetch, and the moment before it was claimed.
+#[derive(Clone)]
+pub struct Claimed {
+    pub carry: Option<Carried>,
+    pub at: Moment,
+}
+
 type FetchResult = Result<TimedFetch, FetchError>;
 
 /// Runs the source once, on the calling thread, until the fetch limit or `deadline` if that is sooner.
-pub fn fetch_here(state: &State, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> FetchResult {
+pub fn fetch_here(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant) -> FetchResult {
     Counters::count(&state.counters.fetches);
-    call_source(state, lease, carry, deadline.min(fetch_deadline(state)))
+    call_source(state, lease, claimed, deadline.min(fetch_deadline(state)))
 }
 
 /// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit.
-pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, carry: Option<Secret>) -> FetchResult {
+pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed) -> FetchResult {
     Counters::count(&state.counters.fetches);
     let deadline = fetch_deadline(state);
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
     let (tx, rx) = bounded(0);
     let source = {
-        let (state, lease, carry) = (state.clone(), lease.clone(), carry.clone());
+        let (state, lease, claimed) = (state.clone(), lease.clone(), claimed.clone());
         move || {
-            let result = call_source(&state, &lease, carry, deadline);
+            let result = call_source(&state, &lease, claimed, deadline);
             if let Err(SendError(late)) = tx.send(result) {
                 let _returned = AbandonedGuard(&state);
                 match late {
@@ -45,7 +51,7 @@ pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, carry: Option<Secr
     if threads::spawn("tkm-source", &state.threads, source).is_err() {
         // No thread to be had: fetch on this one, under a lease that needs no renewal.
         renew(state, lease, policy.inline_lease());
-        return call_source(state, lease, carry, deadline);
+        return call_source(state, lease, claimed, deadline);
     }
     AbandonOnDrop { state, lease, rx, is_answered: false }.wait(deadline)
 }
@@ -104,9 +110,11 @@ impl Drop for AbandonedGuard<'_> {
 }
 
 /// Calls the source on this thread and refuses what cannot be used.
-fn call_source(state: &State, lease: &Lease, carry: Option<Secret>, deadline: Instant) -> FetchResult {
+fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant) -> FetchResult {
     let _inside = ReentrancyGuard::enter(state.id);
-    let attempt = Attempt { owner: lease.owner.clone(), generation: lease.generation, carry, deadline };
+    let Claimed { carry, at: claimed_at } = claimed;
+    let (owner, generation) = (lease.owner.clone(), lease.generation);
+    let attempt = Attempt { owner, generation, carry, claimed_at, deadline };
     let asked_at = Moment::now();
     // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
     let fetched = catch_unwind(AssertUnwindSafe(|| state.settings.source.fetch(&attempt)))

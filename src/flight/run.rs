@@ -138,7 +138,11 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
     let attempt = state.identity.next_attempt();
     let mut updater_wait = UpdaterWait::new(attempt);
     loop {
+        let seen = state.slot.seen();
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
+        if state.slot.seen() > seen {
+            return Ok(()); // a dead process had left the next token
+        }
         let left = runs_on.until().map(clock::left);
         let (stuck, paused) = (state.has_too_many_abandoned(), state.failures.own_pause().is_some());
         let no_fetch = decide::no_fetch(stuck, paused, left, policy.fetch_limit);
@@ -160,9 +164,10 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
                 let owner = state.identity.owner().clone();
                 state.settings.emit(Event::Granted { generation, owner: owner.to_string() });
                 let lease = Lease { owner, attempt, generation };
+                let claimed = fetch::Claimed { carry, at: asked_at };
                 let fetched = match runs_on {
-                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, carry),
-                    RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, carry, until),
+                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed),
+                    RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, until),
                 };
                 return match fetched {
                     Ok(fetch) => {

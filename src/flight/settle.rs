@@ -5,6 +5,7 @@ use crate::decide::{self, Usable};
 use crate::error::Error;
 use crate::event::Event;
 use crate::policy::POLL;
+use crate::settings::Settings;
 use crate::source::{FetchError, Fetched};
 use crate::state::{Counters, State, retry_while_exhausted};
 use crate::store::{Committed, Failure, Lease, StoreError, StoreErrorKind};
@@ -28,15 +29,26 @@ pub fn commit(state: &State, lease: &Lease, TimedFetch { fetched, asked_at }: Ti
     if slow {
         state.settings.emit(Event::Slow { generation, took, lifetime });
     }
-    let result = Uncommitted { lease: lease.clone(), fetched, asked_at, received_at, usable };
-    if let Err(error) = try_commit(state, &result) {
-        let (now, is_retriable) = (Moment::now(), decide::is_retriable(error.kind()));
-        let stored = result.stored(now, false);
-        state.store_failed("commit", error);
-        if is_retriable {
-            state.uncommitted.put(result);
+    let mut result = Uncommitted { lease: lease.clone(), fetched, asked_at, received_at, usable, entry: None };
+    let Settings { journal, name, .. } = &*state.settings;
+    if let Some(journal) = journal {
+        let file = format!("{generation}-{}-{}", lease.owner, lease.attempt);
+        match journal.write(&file, &result.encode(name)) {
+            Ok(entry) => result.entry = Some(entry),
+            Err(error) => log::error!(target: "token_manager", "{name}: not in the journal, on to the commit: {error}"),
         }
-        state.adopt(stored, now);
+    }
+    match try_commit(state, &result) {
+        Ok(()) => result.settled(),
+        Err(error) => {
+            let (now, is_retriable) = (Moment::now(), decide::is_retriable(error.kind()));
+            let stored = result.stored(now, false);
+            state.store_failed("commit", error);
+            if is_retriable {
+                state.uncommitted.put(result);
+            }
+            state.adopt(stored, now);
+        }
     }
 }
 
@@ -45,14 +57,39 @@ pub fn commit(state: &State, lease: &Lease, TimedFetch { fetched, asked_at }: Ti
 /// # Errors
 /// When the store does not take it now either; it is kept on.
 pub fn commit_kept(state: &State) -> Result<(), StoreError> {
-    let Some(kept) = state.uncommitted.take() else { return Ok(()) };
-    if kept.is_outdated(Moment::now()) || !state.slot.accepts(kept.generation()) {
+    for kept in state.uncommitted.take().into_iter().chain(orphans(&state.settings)) {
+        commit_late(state, kept)?;
+    }
+    Ok(())
+}
+
+/// Takes up what dead processes of this host have left in the journal.
+fn orphans(Settings { journal, name, .. }: &Settings) -> Vec<Uncommitted> {
+    let read = |bytes: &[u8]| Uncommitted::decode(bytes, name);
+    let left = journal.iter().flat_map(|journal| journal.orphans(|bytes| read(bytes).is_some()));
+    left.filter_map(|(entry, bytes)| Some(Uncommitted { entry: Some(entry), ..read(&bytes)? })).collect()
+}
+
+fn commit_late(state: &State, kept: Uncommitted) -> Result<(), StoreError> {
+    let is_accepted = state.slot.accepts(kept.generation());
+    if kept.is_outdated(Moment::now()) || (!is_accepted && kept.fetched.carry.is_none()) {
+        kept.settled();
         return Ok(());
     }
-    try_commit(state, &kept).inspect_err(|error| {
-        log::debug!(target: "token_manager", "{}: not committed yet: {error}", state.settings.name);
-        state.uncommitted.put(kept);
-    })
+    let Settings { store, name, .. } = &*state.settings;
+    // Where only the secret that it carries is of use, its token must not come back.
+    let invalidated = if is_accepted { Ok(()) } else { store.invalidate(name, kept.generation()) };
+    match invalidated.and_then(|()| try_commit(state, &kept)) {
+        Ok(()) => {
+            kept.settled();
+            Ok(())
+        }
+        Err(error) => {
+            log::debug!(target: "token_manager", "{name}: not committed yet: {error}");
+            state.uncommitted.put(kept);
+            Err(error)
+        }
+    }
 }
 
 /// Repeats a commit that failed until the lease, which nobody renews any more, must have ended.

@@ -69,6 +69,9 @@ const CHECKS: Checks = checks! {
     the_budget_allows_its_burst_and_then_says_how_long_to_wait
     a_claim_without_a_budget_may_look_but_is_never_granted
     a_carried_secret_reaches_the_next_grant
+    a_carry_whose_presenter_was_never_heard_of_is_presented
+    an_outcome_that_did_not_consume_the_carry_takes_its_presentation_back
+    the_last_carry_counts_whatever_becomes_of_its_token
     an_updater_is_there_while_it_holds_its_lease
     a_lease_that_ended_is_taken_over
 };
@@ -135,6 +138,24 @@ impl Bench<'_> {
     fn commit_of_age(&self, lease: &Lease, value: &str, age: Option<Duration>) -> Committed {
         let grant = Grant { value: Secret::new(value), left: HOUR, life: HOUR, age, carry: None, carry_lifetime: None };
         self.store.commit(&self.name, lease, &grant).unwrap()
+    }
+
+    fn commit_with_carry(&self, lease: &Lease, value: &str, carry: &str) -> Committed {
+        let (value, carry) = (Secret::new(value), Some(Secret::new(carry)));
+        let grant = Grant { value, left: HOUR, life: HOUR, age: None, carry, carry_lifetime: Some(HOUR) };
+        self.store.commit(&self.name, lease, &grant).unwrap()
+    }
+
+    /// The secret that a new grant is given, and whether it is told that it has been presented.
+    fn carried(&self, owner: &str, attempt: u64) -> (String, bool) {
+        let stored = self.inspect().token.map_or(0, |(generation, _)| generation);
+        self.carried_by(owner, attempt, stored)
+    }
+
+    fn carried_by(&self, owner: &str, attempt: u64, newer_than: u64) -> (String, bool) {
+        let Claimed::Granted { carry, .. } = self.claim(owner, attempt, newer_than) else { panic!("no grant") };
+        let carry = carry.expect("a carried secret");
+        (carry.secret.reveal().to_owned(), carry.presented.is_some_and(|age| age < LONG))
     }
 
     fn record_failure(&self, lease: &Lease, class: FailureClass, retry_after: Option<Duration>) -> Option<Pause> {
@@ -433,11 +454,62 @@ fn a_claim_without_a_budget_may_look_but_is_never_granted(bench: &Bench<'_>) {
 
 fn a_carried_secret_reaches_the_next_grant(bench: &Bench<'_>) {
     let lease = bench.granted("a", 1, 0);
-    let carry = Some(Secret::new("refresh"));
-    let grant = Grant { value: Secret::new("v"), left: HOUR, life: HOUR, age: None, carry, carry_lifetime: Some(HOUR) };
-    bench.store.commit(&bench.name, &lease, &grant).unwrap();
-    let Claimed::Granted { carry, .. } = bench.claim("a", 2, lease.generation) else { panic!() };
-    assert_eq!(carry.unwrap().reveal(), "refresh");
+    bench.commit_with_carry(&lease, "v", "refresh");
+    assert_eq!(bench.carried("a", 2), ("refresh".into(), false));
+    assert_eq!(bench.carried("a", 2), ("refresh".into(), false), "a repetition is no second presentation");
+}
+
+fn a_carry_whose_presenter_was_never_heard_of_is_presented(bench: &Bench<'_>) {
+    let lease = bench.granted("a", 1, 0);
+    bench.commit_with_carry(&lease, "v", "refresh");
+    let silent = bench.granted("a", 2, lease.generation);
+    bench.lose_the_lease(&silent);
+    assert_eq!(bench.carried("b", 1), ("refresh".into(), true));
+    let second = bench.granted("b", 1, lease.generation);
+    bench.record_failure(&second, FailureClass::Unavailable, None);
+    bench.store.lift_pause(&bench.name, "default").unwrap();
+    assert_eq!(bench.carried("c", 1), ("refresh".into(), true), "the first presenter may have consumed it still");
+    let third = bench.granted("c", 1, lease.generation);
+    bench.commit(&third, "a success that left no other secret");
+    assert_eq!(bench.carried("d", 1), ("refresh".into(), false), "the issuer takes it still");
+    bench.lose_the_lease(&bench.granted("d", 1, third.generation));
+    assert_eq!(bench.carried("c", 2), ("refresh".into(), true));
+    bench.commit_with_carry(&bench.granted("c", 2, third.generation), "w", "next");
+    assert_eq!(bench.carried("d", 2), ("next".into(), false));
+}
+
+fn an_outcome_that_did_not_consume_the_carry_takes_its_presentation_back(bench: &Bench<'_>) {
+    let mut last = bench.granted("a", 1, 0);
+    bench.commit_with_carry(&last, "v", "refresh");
+    let outcomes = [
+        (FailureClass::Unavailable, false),
+        (FailureClass::Throttled, false),
+        (FailureClass::CredentialsRejected, false),
+        (FailureClass::UnknownOutcome, true),
+    ];
+    for (attempt, (class, presented)) in (2..).step_by(2).zip(outcomes) {
+        let lease = bench.granted("a", attempt, last.generation);
+        bench.record_failure(&lease, class, None);
+        bench.store.lift_pause(&bench.name, "default").unwrap();
+        assert_eq!(bench.carried("a", attempt + 1), ("refresh".into(), presented), "{class}");
+        last = bench.granted("a", attempt + 1, last.generation);
+        assert!(matches!(bench.commit(&last, "w"), Committed::Written { .. }), "a success that left no other secret");
+    }
+}
+
+fn the_last_carry_counts_whatever_becomes_of_its_token(bench: &Bench<'_>) {
+    let late = bench.granted("a", 1, 0);
+    bench.lose_the_lease(&late);
+    let newer = bench.granted("b", 1, 0);
+    bench.commit(&newer, "newer");
+    assert!(matches!(bench.commit_with_carry(&late, "late", "late refresh"), Committed::Superseded(_)));
+    let next = bench.granted("c", 1, newer.generation);
+    assert_eq!(bench.carried_by("c", 1, newer.generation).0, "late refresh", "there was none before");
+    bench.store.invalidate(&bench.name, next.generation).unwrap();
+    assert_eq!(bench.commit_with_carry(&next, "w", "invalidated refresh"), Committed::Invalid);
+    assert_eq!(bench.carried("d", 1).0, "invalidated refresh");
+    bench.commit_with_carry(&late, "late", "older refresh");
+    assert_eq!(bench.carried("d", 1).0, "invalidated refresh", "an older one replaces no newer one");
 }
 
 fn a_subscription_tells_every_change_after_it_was_made(bench: &Bench<'_>) {

@@ -51,7 +51,7 @@ pub enum Claimed {
         /// The number of the grant.
         generation: u64,
         /// The secret for this fetch, if the last one left any.
-        carry: Option<Secret>,
+        carry: Option<Carried>,
     },
     /// Another updater is fetching.
     Busy {
@@ -65,6 +65,15 @@ pub enum Claimed {
         /// When it allows the next fetch.
         retry_after: Duration,
     },
+}
+
+/// A secret that the last fetch left for this one, such as a rotating refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// The secret text.
+    pub secret: Secret,
+    /// How long ago another fetch first presented it to the issuer, if one did and nobody knows that it was not consumed.
+    pub presented: Option<Duration>,
 }
 
 /// A token as the store holds it.
@@ -131,7 +140,7 @@ pub struct Grant {
     /// How long ago the fetch began, if known. A store that may carry out a commit late, because it was stopped
     /// meanwhile, takes off what it sees of that delay: more time has passed for it since the grant than this.
     pub age: Option<Duration>,
-    /// The secret for the next fetch; `None` leaves the last one.
+    /// The secret for the next fetch, kept by its generation whatever becomes of the token; `None` leaves the last one.
     pub carry: Option<Secret>,
     /// How long the carried secret is kept; `None` for ever.
     pub carry_lifetime: Option<Duration>,

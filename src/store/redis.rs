@@ -168,7 +168,7 @@ impl Store for RedisStore {
         lease: &Lease,
         failure: &Failure<'_>,
     ) -> Result<Option<Pause>, StoreError> {
-        let [token, updater, meta] = ["token", "updater", "meta"].map(|part| key(name, part));
+        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
@@ -181,7 +181,7 @@ impl Store for RedisStore {
             failure.class.as_str().as_bytes(),
             pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told], &args)?.paused()
+        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told, &carry], &args)?.paused()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {

@@ -7,12 +7,12 @@
 mod encoding;
 mod state;
 
-use super::{Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored};
+use super::{Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored};
 use crate::error::FailureClass;
 use crate::policy::{COMMIT_TRANSIT, FIRST_PAUSE, MAX_BACKOFF, MAX_PAUSE, MIN_LIFE};
 use crate::token::Secret;
 use state::after;
-pub use state::{Carry, EgressState, FleetPause, Meta, Span, StoredToken, TokenState, Updater};
+pub use state::{Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater};
 use std::time::Duration;
 
 impl TokenState {
@@ -24,10 +24,10 @@ impl TokenState {
         if let Some(stored) = self.served(now).filter(|stored| stored.generation > claim.newer_than) {
             return Claimed::Token(stored);
         }
-        let carry = self.carry.as_ref().map(|carry| carry.secret.clone());
         if let Some(Updater { lease, span }) = &self.updater {
             if *lease.owner == *claim.owner && lease.attempt == claim.attempt {
-                return Claimed::Granted { generation: lease.generation, carry };
+                let lease = lease.clone();
+                return Claimed::Granted { generation: lease.generation, carry: self.hand_out_carry(now, &lease) };
             }
             return Claimed::Busy { lease_left: span.left(now) };
         }
@@ -51,6 +51,7 @@ impl TokenState {
         let generation = now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than) + 1);
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
+        let carry = self.hand_out_carry(now, &lease);
         self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });
         Claimed::Granted { generation, carry }
     }
@@ -85,6 +86,17 @@ impl TokenState {
             self.meta.pause = None;
             self.meta.fails = 0;
         }
+        match (&grant.carry, &mut self.carry) {
+            // The last one counts, whatever becomes of its token.
+            (Some(secret), carry) if carry.as_ref().is_none_or(|carry| carry.generation < generation) => {
+                let expires_at = grant.carry_lifetime.map(|lifetime| after(now, lifetime));
+                *carry = Some(Carry { secret: secret.clone(), expires_at, generation, presented: None });
+            }
+            // The issuer still takes it.
+            (None, Some(carry)) if leads => carry.presented = None,
+            (None, Some(carry)) => carry.withdraw(lease),
+            _ => {}
+        }
         if stored >= generation {
             return self.served(now).map_or(Committed::Invalid, Committed::Superseded);
         }
@@ -93,10 +105,6 @@ impl TokenState {
         }
         let late = grant.age.map_or(Duration::ZERO, |age| micros(now.saturating_sub(generation)).saturating_sub(age));
         let left = if late > COMMIT_TRANSIT { grant.left.saturating_sub(late) } else { grant.left.max(MIN_LIFE) };
-        if let Some(carry) = &grant.carry {
-            let expires_at = grant.carry_lifetime.map(|lifetime| after(now, lifetime));
-            self.carry = Some(Carry { secret: carry.clone(), expires_at });
-        }
         if left < MIN_LIFE {
             return Committed::Invalid;
         }
@@ -119,6 +127,8 @@ impl TokenState {
         let Failure { class, retry_after, .. } = *failure;
         if class == FailureClass::UnknownOutcome {
             self.doubt_all(now, lease.generation, changes);
+        } else if let Some(carry) = &mut self.carry {
+            carry.withdraw(lease);
         }
         let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
         let fails = self.meta.fails + 1;
@@ -209,6 +219,20 @@ impl TokenState {
             carries: self.carry.is_some(),
             budget_spent: egress.spent.map_or(Duration::ZERO, |spent| spent.left(now)),
         }
+    }
+
+    /// Returns the carried secret with what this lease is to know of its presentation, and marks it as presented by this lease.
+    fn hand_out_carry(&mut self, now: u64, lease: &Lease) -> Option<Carried> {
+        let Carry { secret, presented, .. } = self.carry.as_mut()?;
+        let by_others = presented.take_if(|presented| presented.by.as_ref() != Some(lease));
+        // By a clock that was set back it is as long ago as that clock was ahead.
+        let age = by_others.as_ref().map(|others| Duration::from_millis(now.abs_diff(others.at) / 1000));
+        match by_others {
+            // Whoever is the second to present it cannot say any more that it was not consumed.
+            Some(Presented { at, .. }) => *presented = Some(Presented { by: None, at }),
+            None => drop(presented.get_or_insert(Presented { by: Some(lease.clone()), at: now })),
+        }
+        Some(Carried { secret: secret.clone(), presented: age })
     }
 
     /// Returns the stored token unless it is invalid.

@@ -90,6 +90,9 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
     if let Some(lease) = millis("lease") {
         builder = builder.lease(lease);
     }
+    if let Some(folder) = settings.get("journal") {
+        builder = builder.journal(folder);
+    }
     if let Some(limit) = millis("fetch_limit") {
         builder = builder.fetch_limit(limit);
     }

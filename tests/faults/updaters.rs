@@ -67,6 +67,22 @@ fn updater_killed_while_fetching() {
 }
 
 #[test]
+fn updater_killed_before_its_commit_with_a_journal() {
+    let (bench, journal) = (Bench::new(), tempfile::tempdir().expect("a folder"));
+    let settings = format!("journal={}", journal.path().display());
+    let mut updater = bench.worker_at(&bench.redis.url(), &settings);
+    updater.arm("before-commit");
+    updater.get("first", 1, PATIENT);
+    updater.word("at before-commit");
+    updater.kill();
+    // Nobody waits for the lease: what it was to bring is here.
+    served(&mut bench.worker_at(&bench.redis.url(), &settings), 100);
+    bench.assert_fetches(1);
+    assert_eq!((bench.exists("updater"), bench.meta("doubted")), (false, 0));
+    assert_eq!(std::fs::read_dir(journal.path()).expect("a folder").count(), 0);
+}
+
+#[test]
 fn updater_killed_before_its_commit() {
     let bench = Bench::new();
     let mut updater = updater_at(&bench, "before-commit");

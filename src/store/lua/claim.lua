@@ -9,7 +9,7 @@
 --       burst        how many fetches may be made at once; 0: a claim without the right to fetch
 -- Replies
 --       token gen value left_ms life_ms doubted
---       granted gen [carry]
+--       granted gen [carry [presented_ms]], where presented is how long ago it was first presented to the issuer, by others
 --       busy left_ms
 --       paused left_ms class
 --       limited left_ms
@@ -23,11 +23,24 @@ if stored > newer_than and stored > tonumber(meta[2] or 0) then
   return {'token', token[1], token[2], usable, tonumber(token[3]), doubted}
 end
 
-local updater, carry = redis.call('GET', KEYS[2]), redis.call('GET', KEYS[4]) or nil
+-- Answers the updater of this lease, which alone is told what is carried.
+local granted = function(gen)
+  local lease = lease_of(gen, ARGV[1], ARGV[2])
+  local carry = redis.call('HMGET', KEYS[4], 'value', 'presented_by', 'presented_at')
+  if carry[1] and carry[2] ~= lease then
+    -- Whoever is the second to present it cannot say any more that it was not consumed.
+    redis.call('HSET', KEYS[4], 'presented_by', carry[3] and '' or lease, 'presented_at', carry[3] or int(now))
+  end
+  -- By a clock that was set back it is as long ago as that clock was ahead.
+  local presented = carry[3] and carry[2] ~= lease and math.floor(math.abs(now - tonumber(carry[3])) / 1000)
+  return {'granted', gen, carry[1] or nil, presented or nil}
+end
+
+local updater = redis.call('GET', KEYS[2])
 if updater then
   local gen = string.match(updater, '^%d+')
   if gen and is_of(updater, gen, ARGV[1], ARGV[2]) then
-    return {'granted', gen, carry}
+    return granted(gen)
   end
   return {'busy', left(KEYS[2], lease_ms(updater))}
 end
@@ -74,4 +87,4 @@ local gen = int(math.max(now, known + 1))
 redis.call('HSET', KEYS[3], 'gen', gen)
 redis.call('PEXPIRE', KEYS[3], 2592000000)
 redis.call('SET', KEYS[2], gen .. ':' .. ARGV[1] .. ':' .. ARGV[2] .. ':' .. ARGV[4], 'PX', ARGV[4])
-return {'granted', gen, carry}
+return granted(gen)

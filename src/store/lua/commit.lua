@@ -40,6 +40,19 @@ if tonumber(meta[4] or 0) <= gen then -- a later failure's pause stays
 end
 redis.call('PEXPIRE', KEYS[3], 2592000000)
 
+-- The last secret for the next fetch counts, whatever becomes of its token. A success that brought none shows that the issuer
+-- still takes the last one.
+local carry = redis.call('HMGET', KEYS[4], 'gen', 'presented_by')
+if ARGV[9] and (not carry[1] or gen > tonumber(carry[1])) then
+  redis.call('DEL', KEYS[4])
+  redis.call('HSET', KEYS[4], 'value', ARGV[9], 'gen', ARGV[4])
+  if ARGV[10] then
+    redis.call('PEXPIRE', KEYS[4], ARGV[10])
+  end
+elseif not ARGV[9] and (leads or carry[2] == lease_of(ARGV[4], ARGV[2], ARGV[3])) then
+  redis.call('HDEL', KEYS[4], 'presented_by', 'presented_at')
+end
+
 if stored >= gen and stored > invalidated then
   local doubted = stored <= doubt and 1 or 0
   return {'superseded', token[1], token[2], left(KEYS[1], tonumber(token[3])), tonumber(token[3]), doubted}
@@ -53,11 +66,6 @@ local usable, age = tonumber(ARGV[6]), tonumber(ARGV[8])
 if age >= 0 then
   local late = math.floor((now - gen) / 1000) - age
   usable = late > 100 and usable - late or usable
-end
-if ARGV[10] then
-  redis.call('SET', KEYS[4], ARGV[9], 'PX', ARGV[10])
-elseif ARGV[9] then
-  redis.call('SET', KEYS[4], ARGV[9])
 end
 if usable < 1 then
   return {'invalid'}

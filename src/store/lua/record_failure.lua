@@ -1,6 +1,6 @@
 -- Records a failed fetch and gives the lease back. The reply is the pause that the reporter has to keep.
 --
--- KEYS  token updater meta pause
+-- KEYS  token updater meta pause carry
 -- ARGV  channel
 --       owner, attempt, gen   the lease
 --       class                 throttled | unavailable | credentials_rejected | unknown_outcome
@@ -17,6 +17,11 @@ if class == 'unknown_outcome' then
   redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubted', int(doubt))
   redis.call('PEXPIRE', KEYS[3], 2592000000)
   redis.pcall('PUBLISH', ARGV[1], 'doubted ' .. int(doubt))
+end
+
+-- Only where nobody knows what the issuer did may the carried secret have been consumed.
+if class ~= 'unknown_outcome' and redis.call('HGET', KEYS[5], 'presented_by') == lease_of(ARGV[4], ARGV[2], ARGV[3]) then
+  redis.call('HDEL', KEYS[5], 'presented_by', 'presented_at')
 end
 
 local leads = is_of(redis.call('GET', KEYS[2]), ARGV[4], ARGV[2], ARGV[3])

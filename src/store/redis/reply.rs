@@ -1,7 +1,7 @@
 //! Reads the scripts' replies. Whatever comes, the answer is a value or an error, never a panic.
 
 use crate::error::FailureClass;
-use crate::store::{Claimed, Committed, Inspection, Pause, StoreError, StoreErrorKind, Stored};
+use crate::store::{Carried, Claimed, Committed, Inspection, Pause, StoreError, StoreErrorKind, Stored};
 use crate::token::Secret;
 use redis::Value;
 use std::time::Duration;
@@ -13,7 +13,7 @@ impl Reply {
     pub fn claimed(&self) -> Result<Claimed, StoreError> {
         self.read(|reply| match reply.word(0)? {
             "token" => reply.stored().map(Claimed::Token),
-            "granted" => Some(Claimed::Granted { generation: reply.number(1)?, carry: reply.word(2).map(Secret::new) }),
+            "granted" => Some(Claimed::Granted { generation: reply.number(1)?, carry: reply.carried() }),
             "busy" => reply.millis(1).map(|lease_left| Claimed::Busy { lease_left }),
             "paused" => reply.pause().map(Claimed::Paused),
             "limited" => reply.millis(1).map(|retry_after| Claimed::Limited { retry_after }),
@@ -69,6 +69,10 @@ impl Reply {
 
     fn read<T>(&self, understand: impl FnOnce(&Reply) -> Option<T>) -> Result<T, StoreError> {
         understand(self).ok_or_else(|| malformed(&self.0))
+    }
+
+    fn carried(&self) -> Option<Carried> {
+        Some(Carried { secret: Secret::new(self.word(2)?), presented: self.millis(3) })
     }
 
     fn stored(&self) -> Option<Stored> {

@@ -73,6 +73,19 @@ pub struct Carry {
     pub secret: Secret,
     /// When it is dropped; `None` for never.
     pub expires_at: Option<u64>,
+    /// The fetch that left it.
+    pub generation: u64,
+    /// Whether it has been presented to the issuer since, as far as is known.
+    pub presented: Option<Presented>,
+}
+
+/// The presentation of a carried secret, which may have consumed it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Presented {
+    /// The only fetch that did it; `None` if there were several.
+    pub by: Option<Lease>,
+    /// When the first one was granted.
+    pub at: u64,
 }
 
 /// What a store keeps of one egress, for all tokens of a group.
@@ -134,6 +147,13 @@ impl TokenState {
     pub fn is_forgettable(&mut self, now: u64) -> bool {
         self.expire(now);
         self.token.is_none() && self.updater.is_none() && self.meta.pause.is_none() && self.carry.is_none()
+    }
+}
+
+impl Carry {
+    /// Takes the presentation by this lease back: it did not consume the secret.
+    pub(super) fn withdraw(&mut self, lease: &Lease) {
+        self.presented.take_if(|presented| presented.by.as_ref() == Some(lease));
     }
 }
 

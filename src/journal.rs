@@ -1,0 +1,140 @@
+//! A folder in which results survive their process: a file for each, locked as long as its writer lives, so that the next process
+//! of the host can tell what a dead one has left. Knows nothing of what is in them.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// What file names end with; those still being written end otherwise.
+const ENDING: &str = "tkm";
+
+pub struct Journal(PathBuf);
+
+/// A file of the journal, locked by this process. Dropping it leaves the file to whoever comes next.
+pub struct Entry {
+    path: PathBuf,
+    _lock: lock::Locked,
+}
+
+impl Journal {
+    /// Uses a folder, which is made, for this user alone, if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made or written, or the system has no locks of files.
+    pub fn open(folder: &Path) -> io::Result<Journal> {
+        lock::make_folder(folder)?;
+        let journal = Journal(folder.to_owned());
+        journal.write(&format!("probe-{}", std::process::id()), b"")?.remove()?;
+        Ok(journal)
+    }
+
+    /// Writes a file that is there, whole, even if the power fails right after.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<Entry> {
+        let (path, unfinished) = (self.0.join(name).with_extension(ENDING), self.0.join(name).with_extension("new"));
+        let mut file = lock::create(&unfinished)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let locked = written.and_then(|()| lock::Locked::try_new(file)).and_then(|locked| {
+            let locked = locked.ok_or(io::ErrorKind::ResourceBusy)?;
+            fs::rename(&unfinished, &path)?;
+            File::open(&self.0)?.sync_all()?;
+            Ok(locked)
+        });
+        match locked {
+            Ok(lock) => Ok(Entry { path, _lock: lock }),
+            Err(error) => {
+                let _ = fs::remove_file(&unfinished); // it may hold half a secret
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns what dead processes have left, as far as `wanted` says that it is.
+    pub fn orphans(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Entry, Vec<u8>)> {
+        let Ok(folder) = fs::read_dir(&self.0) else { return Vec::new() };
+        let paths = folder.flatten().map(|entry| entry.path());
+        let finished = paths.filter(|path| path.extension().is_some_and(|extension| extension == ENDING));
+        finished.filter_map(|path| orphan(path, &wanted).ok().flatten()).collect()
+    }
+}
+
+fn orphan(path: PathBuf, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Option<(Entry, Vec<u8>)>> {
+    let (mut file, mut bytes) = (File::open(&path)?, Vec::new());
+    file.read_to_end(&mut bytes)?;
+    if !wanted(&bytes) {
+        return Ok(None);
+    }
+    let Some(lock) = lock::Locked::try_new(file)? else { return Ok(None) };
+    // Whoever had it may have removed it before it let go.
+    Ok(path.try_exists()?.then_some((Entry { path, _lock: lock }, bytes)))
+}
+
+impl Entry {
+    /// Removes the file: what it holds is kept elsewhere, or of no use.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn remove(self) -> io::Result<()> {
+        fs::remove_file(&self.path)
+    }
+}
+
+#[cfg(unix)]
+mod lock {
+    use nix::errno::Errno;
+    use nix::fcntl::{Flock, FlockArg};
+    use std::fs::{DirBuilder, File, OpenOptions};
+    use std::io;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::path::Path;
+
+    /// A file under a lock that ends with the process, however it ends.
+    pub struct Locked {
+        _file: Flock<File>,
+    }
+
+    impl Locked {
+        /// Locks the file; `None` if another process has.
+        pub fn try_new(file: File) -> io::Result<Option<Locked>> {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(file) => Ok(Some(Locked { _file: file })),
+                Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+                Err((_, error)) => Err(error.into()),
+            }
+        }
+    }
+
+    pub fn make_folder(folder: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    }
+
+    /// Makes a file that its user alone may read.
+    pub fn create(path: &Path) -> io::Result<File> {
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+    }
+}
+
+#[cfg(not(unix))]
+mod lock {
+    use std::fs::File;
+    use std::io;
+    use std::path::Path;
+
+    pub struct Locked;
+
+    impl Locked {
+        pub fn try_new(_: File) -> io::Result<Option<Locked>> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    pub fn make_folder(_: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn create(_: &Path) -> io::Result<File> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
