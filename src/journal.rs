@@ -23,9 +23,9 @@ impl Journal {
     /// When it cannot be made or written, or the system has no locks of files.
     pub fn open(folder: &Path) -> io::Result<Journal> {
         lock::make_folder(folder)?;
-        let journal = Journal(folder.to_owned());
-        journal.write(&format!("probe-{}", std::process::id()), b"")?.remove()?;
-        Ok(journal)
+        let probe = folder.join(format!("probe-{}", std::process::id()));
+        let locked = lock::create(&probe).and_then(lock::Locked::try_new);
+        fs::remove_file(&probe).and(locked).map(|_| Journal(folder.to_owned()))
     }
 
     /// Writes a file that is there, whole, even if the power fails right after.

@@ -82,6 +82,48 @@ fn flushall_while_a_flight_is_in_the_air() {
     bench.assert_fetches(3);
 }
 
+/// What a Redis with an eviction policy may do at any moment, key by key.
+#[test]
+fn a_key_evicted_beside_a_valid_token_costs_nobody_that_has_it_anything() {
+    for (key, fetches) in [("meta", 1), ("token", 2)] {
+        let bench = Bench::new();
+        let mut holder = bench.worker();
+        let held = served(&mut holder, 20);
+        assert_eq!(bench.redis.command(&["DEL", &bench.key(key)]), "1", "{key}");
+        assert_eq!(served(&mut holder, 20), held, "{key}");
+        let newcomers = served(&mut bench.worker(), 20);
+        assert!(newcomers >= held, "{key}");
+        bench.assert_fetches(fetches);
+        // Nothing that was lost lets an older token come back, or keeps a newer one away.
+        holder.order("invalidate held");
+        holder.word("rejected tag=held");
+        assert!(until_newer(&mut holder, held) >= newcomers.max(held + 1), "{key}");
+    }
+}
+
+#[test]
+fn an_updater_key_evicted_during_its_fetch_costs_two_more_that_settle_which_token_is_the_last() {
+    let bench = Bench::new();
+    bench.issuer.hold();
+    let (mut first, mut second) = (bench.worker(), bench.worker());
+    first.get("first", 20, PATIENT);
+    bench.in_flight(1);
+    assert_eq!(bench.redis.command(&["DEL", &bench.key("updater")]), "1");
+    second.get("second", 20, PATIENT);
+    bench.in_flight(2);
+    bench.issuer.release();
+    let newest = all_served(&first.got("first"), 20).max(all_served(&second.got("second"), 20));
+    wait_until("doubt is cast", || bench.meta("doubted") >= newest);
+    let settled = loop {
+        let asked = [served(&mut first, 20), served(&mut second, 20)];
+        if let Some(newer) = asked.into_iter().find(|generation| *generation > newest) {
+            break newer;
+        }
+    };
+    assert!(settled > bench.meta("doubted"));
+    bench.assert_fetches(3);
+}
+
 #[test]
 fn script_flush() {
     let bench = Bench::new();
