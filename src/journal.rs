@@ -8,7 +8,11 @@ use std::path::{Path, PathBuf};
 /// What file names end with; those still being written end otherwise.
 const ENDING: &str = "tkm";
 
-pub struct Journal(PathBuf);
+pub struct Journal {
+    folder: PathBuf,
+    /// Files of other users are not believed.
+    user: u32,
+}
 
 /// A file of the journal, locked by this process. Dropping it leaves the file to whoever comes next.
 pub struct Entry {
@@ -23,9 +27,11 @@ impl Journal {
     /// When it cannot be made or written, or the system has no locks of files.
     pub fn open(folder: &Path) -> io::Result<Journal> {
         lock::make_folder(folder)?;
-        let probe = folder.join(format!("probe-{}", std::process::id()));
-        let locked = lock::create(&probe).and_then(lock::Locked::try_new);
-        fs::remove_file(&probe).and(locked).map(|_| Journal(folder.to_owned()))
+        // Many may try at once, also from containers in which all have one pid.
+        let probe = folder.join(format!("probe-{:x}", getrandom::u64().map_err(io::Error::other)?));
+        let made = lock::create(&probe).and_then(|file| Ok((lock::user(&file)?, lock::Locked::try_new(file)?)));
+        let _ = fs::remove_file(&probe); // of no use, and empty
+        made.map(|(user, _)| Journal { folder: folder.to_owned(), user })
     }
 
     /// Writes a file that is there, whole, even if the power fails right after.
@@ -33,13 +39,13 @@ impl Journal {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<Entry> {
-        let (path, unfinished) = (self.0.join(name).with_extension(ENDING), self.0.join(name).with_extension("new"));
+        let (path, unfinished) = (self.path(name, ENDING), self.path(name, "new"));
         let mut file = lock::create(&unfinished)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         let locked = written.and_then(|()| lock::Locked::try_new(file)).and_then(|locked| {
             let locked = locked.ok_or(io::ErrorKind::ResourceBusy)?;
             fs::rename(&unfinished, &path)?;
-            File::open(&self.0)?.sync_all()?;
+            File::open(&self.folder)?.sync_all()?;
             Ok(locked)
         });
         match locked {
@@ -53,22 +59,29 @@ impl Journal {
 
     /// Returns what dead processes have left, as far as `wanted` says that it is.
     pub fn orphans(&self, wanted: impl Fn(&[u8]) -> bool) -> Vec<(Entry, Vec<u8>)> {
-        let Ok(folder) = fs::read_dir(&self.0) else { return Vec::new() };
+        let Ok(folder) = fs::read_dir(&self.folder) else { return Vec::new() };
         let paths = folder.flatten().map(|entry| entry.path());
         let finished = paths.filter(|path| path.extension().is_some_and(|extension| extension == ENDING));
-        finished.filter_map(|path| orphan(path, &wanted).ok().flatten()).collect()
+        finished.filter_map(|path| self.orphan(path, &wanted).ok().flatten()).collect()
     }
-}
 
-fn orphan(path: PathBuf, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Option<(Entry, Vec<u8>)>> {
-    let (mut file, mut bytes) = (File::open(&path)?, Vec::new());
-    file.read_to_end(&mut bytes)?;
-    if !wanted(&bytes) {
-        return Ok(None);
+    fn orphan(&self, path: PathBuf, wanted: impl Fn(&[u8]) -> bool) -> io::Result<Option<(Entry, Vec<u8>)>> {
+        let (mut file, mut bytes) = (File::open(&path)?, Vec::new());
+        if lock::user(&file)? != self.user {
+            return Ok(None);
+        }
+        file.read_to_end(&mut bytes)?;
+        if !wanted(&bytes) {
+            return Ok(None);
+        }
+        let Some(lock) = lock::Locked::try_new(file)? else { return Ok(None) };
+        // Whoever had it may have removed it before it let go.
+        Ok(path.try_exists()?.then_some((Entry { path, _lock: lock }, bytes)))
     }
-    let Some(lock) = lock::Locked::try_new(file)? else { return Ok(None) };
-    // Whoever had it may have removed it before it let go.
-    Ok(path.try_exists()?.then_some((Entry { path, _lock: lock }, bytes)))
+
+    fn path(&self, name: &str, ending: &str) -> PathBuf {
+        self.folder.join(name).with_extension(ending)
+    }
 }
 
 impl Entry {
@@ -87,7 +100,7 @@ mod lock {
     use nix::fcntl::{Flock, FlockArg};
     use std::fs::{DirBuilder, File, OpenOptions};
     use std::io;
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
     use std::path::Path;
 
     /// A file under a lock that ends with the process, however it ends.
@@ -104,6 +117,11 @@ mod lock {
                 Err((_, error)) => Err(error.into()),
             }
         }
+    }
+
+    /// Returns whose file it is.
+    pub fn user(file: &File) -> io::Result<u32> {
+        Ok(file.metadata()?.uid())
     }
 
     pub fn make_folder(folder: &Path) -> io::Result<()> {
@@ -128,6 +146,10 @@ mod lock {
         pub fn try_new(_: File) -> io::Result<Option<Locked>> {
             Err(io::ErrorKind::Unsupported.into())
         }
+    }
+
+    pub fn user(_: &File) -> io::Result<u32> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub fn make_folder(_: &Path) -> io::Result<()> {

@@ -76,6 +76,29 @@ fn what_is_not_of_this_token_or_was_cut_is_left_alone() {
     assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
+/// Only root can give a file away, so it alone can show this.
+#[test]
+fn what_another_user_has_left_is_not_believed() {
+    let (store, script, folder) = (MemoryStore::new(), Script::new(HOUR), tempfile::tempdir().unwrap());
+    let ended = manager(refusing(&store), &script, folder.path());
+    ended.get().unwrap();
+    assert!(ended.quiesce(LONG));
+    drop(ended);
+    let file = files(folder.path())[0].path();
+    let given_away = std::os::unix::fs::chown(&file, Some(12345), None).is_ok();
+    let expected = if given_away { ("token-2", 2) } else { ("token-1", 1) };
+    let next = manager(store, &script, folder.path());
+    assert_eq!((next.get().unwrap().secret(), script.fetches()), expected);
+}
+
+#[test]
+fn a_hundred_managers_may_open_one_journal_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    testbed::on_threads(100, move |_| drop(manager(MemoryStore::new(), &Script::new(HOUR), &path)));
+    assert_eq!(files(folder.path()).len(), 0);
+}
+
 #[test]
 fn a_folder_that_cannot_be_used_is_refused_by_build() {
     let builder = TokenManager::builder("t").store(MemoryStore::new()).source(Script::new(HOUR).source());

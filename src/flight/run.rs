@@ -140,7 +140,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
     loop {
         let seen = state.slot.seen();
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
-        if state.slot.seen() > seen {
+        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
             return Ok(()); // a dead process had left the next token
         }
         let left = runs_on.until().map(clock::left);
