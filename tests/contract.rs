@@ -6,13 +6,13 @@ mod custom_store;
 use custom_store::Folder;
 use std::sync::Arc;
 use std::time::Duration;
-use testbed::Backing;
+use testbed::{Backing, LONG, Script, wait_until};
 use token_manager::store::rules::{EgressState, TokenState};
 use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StateBackend, StateStore, Step,
     StoreError, StoreErrorKind, Stored, TokenName, contract,
 };
-use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store};
+use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(30);
@@ -38,6 +38,23 @@ fn a_strangers_store_keeps_the_contract_behind_a_box_and_an_arc_too() {
     contract::check(&store);
     // A second process of the host would open the folder anew.
     contract::check(&StateStore(Folder(folder.path().into())));
+}
+
+#[test]
+fn a_strangers_store_that_tells_no_changes_serves_managers_and_keep_fresh() {
+    let (folder, script) = (tempfile::tempdir().unwrap(), Script::new(HOUR));
+    let build = || {
+        let store = StateStore(Folder(folder.path().into()));
+        TokenManager::builder("t").store(store).source(script.source()).deadline(LONG).build().unwrap()
+    };
+    let (idle, busy) = (build(), build());
+    let _guard = idle.keep_fresh().unwrap();
+    let follows = |secret: &str| idle.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == secret);
+    wait_until("the idle one has a token", || follows("token-1"));
+    busy.invalidate(&busy.get().unwrap());
+    assert_eq!(busy.get().unwrap().secret(), "token-2");
+    wait_until("the idle one follows", || follows("token-2"));
+    assert_eq!(script.fetches(), 2);
 }
 
 /// A place where somebody else's change always comes between the first reading and the writing.
