@@ -158,7 +158,7 @@ impl Builder {
     }
 
     /// Writes what a source brought into this folder, and to the disk, before it is committed, so that it survives `kill -9` and a
-    /// power cut: the next flight of any process of this host and user that has the same journal commits what a dead one left.
+    /// power cut: the next flight of any process of this host and user that has the same journal, store and name commits what a dead one left.
     /// For refresh tokens that are replaced each time. Secrets lie there in clear, readable by this user alone, until the
     /// store has them. The folder is made if it is not there. Unix only. Defaults to none.
     pub fn journal(mut self, folder: impl Into<PathBuf>) -> Builder {

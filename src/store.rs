@@ -102,6 +102,12 @@ pub trait Store: Send + Sync + 'static {
         Ok(false)
     }
 
+    /// Names the place in which the tokens are, without secrets: what a process has left in a
+    /// [journal](crate::Builder::journal) is committed to the same place only. Defaults to an empty name.
+    fn place(&self) -> String {
+        String::new()
+    }
+
     /// Returns the longest single exchange with the store; a verb may take several. The lease must be at least three times as
     /// long.
     fn timeout(&self) -> Duration;

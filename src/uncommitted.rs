@@ -38,9 +38,10 @@ impl Uncommitted {
         self.usable.saturating_sub(now.since(self.received_at))
     }
 
-    /// Writes it down for another process: the token's name first, secrets in clear, times by the wall clock.
-    pub fn encode(&self, name: &TokenName) -> Vec<u8> {
+    /// Writes it down for another process: the store's place and the token's name first, secrets in clear, times by the wall clock.
+    pub fn encode(&self, place: &str, name: &TokenName) -> Vec<u8> {
         let mut out = Writer::new(VERSION);
+        out.text(place);
         [&name.namespace, &name.group, &name.name, &self.lease.owner].into_iter().for_each(|text| out.text(text));
         [self.lease.attempt, self.lease.generation].into_iter().for_each(|number| out.number(number));
         let Fetched { secret, lifetime, carry, carry_lifetime } = &self.fetched;
@@ -53,10 +54,10 @@ impl Uncommitted {
         out.0
     }
 
-    /// Reads what another process wrote down of the token of this name.
-    pub fn decode(bytes: &[u8], name: &TokenName) -> Option<Uncommitted> {
+    /// Reads what another process wrote down of the token of this name in this place.
+    pub fn decode(bytes: &[u8], place: &str, name: &TokenName) -> Option<Uncommitted> {
         let (VERSION, mut from) = Reader::new(bytes)? else { return None };
-        for part in [&name.namespace, &name.group, &name.name] {
+        for part in [place, &name.namespace, &name.group, &name.name] {
             Some(()).filter(|()| from.text() == Some(part))?;
         }
         let lease = Lease { owner: from.text()?.into(), attempt: from.number()?, generation: from.number()? };

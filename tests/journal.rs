@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 use testbed::hooked_store::HookedStore;
+use testbed::redis_server::RedisServer;
 use testbed::{LONG, Script};
 use token_manager::store::StoreErrorKind;
-use token_manager::{Attempt, ErrorKind, Fetched, MemoryStore, Store, TokenManager};
+use token_manager::{Attempt, ErrorKind, Fetched, MemoryStore, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -74,6 +75,26 @@ fn what_is_not_of_this_token_or_was_cut_is_left_alone() {
     let other = TokenManager::builder("u").store(store).source(script.source()).journal(folder.path());
     assert_eq!((other.build().unwrap().get().unwrap().secret(), script.fetches()), ("token-3", 3));
     assert_eq!(fs::read(&file).unwrap(), bytes);
+}
+
+#[test]
+fn what_was_left_for_another_database_is_left_alone() {
+    let (redis, script, folder) = (RedisServer::start().unwrap(), Script::new(HOUR), tempfile::tempdir().unwrap());
+    let at = |database: u32| RedisStore::open(&format!("{}{database}", redis.url())).unwrap();
+    let ended = manager(at(0), &script, folder.path());
+    script.hold();
+    let waiting = ended.clone();
+    let waiter = std::thread::spawn(move || waiting.get().unwrap().secret().to_owned());
+    script.wait_for(1);
+    redis.command(&["ACL", "SETUSER", "default", "-hset"]);
+    script.release();
+    assert_eq!((waiter.join().unwrap().as_str(), files(folder.path()).len()), ("token-1", 1));
+    assert!(ended.quiesce(LONG));
+    drop(ended);
+    redis.command(&["ACL", "SETUSER", "default", "+hset"]);
+    assert_eq!(manager(at(1), &script, folder.path()).get().unwrap().secret(), "token-2");
+    assert_eq!(manager(at(0), &script, folder.path()).get().unwrap().secret(), "token-1");
+    assert_eq!((script.fetches(), files(folder.path()).len()), (2, 0));
 }
 
 /// Only root can give a file away, so it alone can show this.

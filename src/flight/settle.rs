@@ -30,10 +30,10 @@ pub fn commit(state: &State, lease: &Lease, TimedFetch { fetched, asked_at }: Ti
         state.settings.emit(Event::Slow { generation, took, lifetime });
     }
     let mut result = Uncommitted { lease: lease.clone(), fetched, asked_at, received_at, usable, entry: None };
-    let Settings { journal, name, .. } = &*state.settings;
+    let Settings { journal, name, store, .. } = &*state.settings;
     if let Some(journal) = journal {
         let file = format!("{generation}-{}-{}", lease.owner, lease.attempt);
-        match journal.write(&file, &result.encode(name)) {
+        match journal.write(&file, &result.encode(&store.place(), name)) {
             Ok(entry) => result.entry = Some(entry),
             Err(error) => log::error!(target: "token_manager", "{name}: not in the journal, on to the commit: {error}"),
         }
@@ -64,9 +64,11 @@ pub fn commit_kept(state: &State) -> Result<(), StoreError> {
 }
 
 /// Takes up what dead processes of this host have left in the journal.
-fn orphans(Settings { journal, name, .. }: &Settings) -> Vec<Uncommitted> {
-    let read = |bytes: &[u8]| Uncommitted::decode(bytes, name);
-    let left = journal.iter().flat_map(|journal| journal.orphans(|bytes| read(bytes).is_some()));
+fn orphans(Settings { journal, name, store, .. }: &Settings) -> Vec<Uncommitted> {
+    let Some(journal) = journal else { return Vec::new() };
+    let place = store.place();
+    let read = |bytes: &[u8]| Uncommitted::decode(bytes, &place, name);
+    let left = journal.orphans(|bytes| read(bytes).is_some()).into_iter();
     left.filter_map(|(entry, bytes)| Some(Uncommitted { entry: Some(entry), ..read(&bytes)? })).collect()
 }
 

@@ -55,6 +55,10 @@ macro_rules! forward {
             $inner.has_updater(name)
         }
 
+        fn place(&$store) -> String {
+            $inner.place()
+        }
+
         fn timeout(&$store) -> Duration {
             $inner.timeout()
         }

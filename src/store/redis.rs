@@ -223,6 +223,11 @@ impl Store for RedisStore {
         self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
     }
 
+    fn place(&self) -> String {
+        let info = &self.0.connector.info;
+        format!("redis {}/{}", info.addr(), info.redis_settings().db())
+    }
+
     fn timeout(&self) -> Duration {
         self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
     }

@@ -33,6 +33,11 @@ pub trait StateBackend: Send + Sync + 'static {
         Err(StoreError::new(StoreErrorKind::Other, "this store tells of no changes"))
     }
 
+    /// Names the place, as [`Store::place`]. Defaults to an empty name.
+    fn place(&self) -> String {
+        String::new()
+    }
+
     /// Returns the longest single update, as [`Store::timeout`].
     fn timeout(&self) -> Duration;
 }
@@ -104,6 +109,10 @@ impl<B: StateBackend> Store for StateStore<B> {
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         self.run(name, None, |now, token, _, _| token.has_updater(now))
+    }
+
+    fn place(&self) -> String {
+        self.0.place()
     }
 
     fn timeout(&self) -> Duration {

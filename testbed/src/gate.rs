@@ -111,6 +111,10 @@ impl Store for Gated {
         self.store.has_updater(name)
     }
 
+    fn place(&self) -> String {
+        self.store.place()
+    }
+
     fn timeout(&self) -> Duration {
         self.store.timeout()
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::thread;
 use std::time::{Duration, Instant};
+use tempfile::TempDir;
 
 /// What the fleet may ask the issuer, a minute and at once.
 const BUDGET: (u32, u32) = (120, 10);
@@ -148,6 +149,8 @@ struct Soak<'a> {
     plan: &'a Plan,
     args: &'a [&'a str],
     redis: RedisServer,
+    /// The journal of all processes, of all databases.
+    journal: TempDir,
     /// One for each database.
     issuers: Vec<Issuer>,
     proxy: Proxy,
@@ -174,8 +177,22 @@ pub fn run(plan: &Plan, args: &[&str]) -> Report {
     let report = Report { seed: plan.seed, ..Report::default() };
     let (stopped, fleet, ending) = (vec![false; plan.processes], Vec::new(), Vec::new());
     let (losses, clock, steps_forward) = (0, 0, 0);
-    let mut soak =
-        Soak { plan, args, redis, issuers, proxy, fleet, stopped, ending, losses, clock, steps_forward, report };
+    let journal = tempfile::tempdir().expect("a folder");
+    let mut soak = Soak {
+        plan,
+        args,
+        redis,
+        journal,
+        issuers,
+        proxy,
+        fleet,
+        stopped,
+        ending,
+        losses,
+        clock,
+        steps_forward,
+        report,
+    };
     let start = Instant::now();
     for process in 0..plan.processes {
         let worker = soak.worker(process);
@@ -202,7 +219,8 @@ impl Soak<'_> {
         // A token that a step of the clock has drawn out is found by the next claim, after a life at most, and ends a life later.
         let stale = if self.plan.kinds.contains(&"clock") { 2 * LIFE.as_millis() } else { 0 };
         let numbers = format!("budget={per_minute}/{burst} fetch_limit=2000 stale={stale}");
-        let settings = format!("redis={redis}{database} issuer={issuer} {numbers}");
+        let journal = self.journal.path().display();
+        let settings = format!("redis={redis}{database} issuer={issuer} journal={journal} {numbers}");
         let mut worker = Worker::start(self.args, &settings);
         if (process / self.plan.databases).is_multiple_of(2) {
             worker.order("fresh on");
