@@ -145,7 +145,8 @@ int32_t tkm_options_budget(tkm_options *options, uint32_t per_minute, uint32_t b
 int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000 */
 int32_t tkm_options_lease_ms(tkm_options *options, uint64_t ms);        /* 3000; on the caller's thread fetch limit + 2000 */
 int32_t tkm_options_deadline_ms(tkm_options *options, uint64_t ms);     /* 15000 */
-/* A folder in which what the fetch callback brought survives kill -9 until the store has it: none. Made if it is not there. */
+/* A folder in which what the fetch callback brought survives kill -9 and a power cut until the store has it: none. Made, for this
+ * user alone, if it is not there. For refresh tokens that are replaced each time; secrets lie there in clear meanwhile. */
 int32_t tkm_options_journal(tkm_options *options, const char *folder);
 int32_t tkm_options_execution(tkm_options *options, int32_t execution); /* TKM_EXECUTION_BACKGROUND */
 /* How long before the end of a token's life it is refreshed at the latest; each process does it at a point of its own between
