@@ -125,7 +125,8 @@ int32_t tkm_reply_retry_after(tkm_reply *reply, uint64_t ms);
 int32_t tkm_reply_because(tkm_reply *reply, const char *message);
 
 /* ---- Options -----------------------------------------------------------------------------------------------------------
- * Settings of one manager; what they may be is checked by tkm_manager_new. Not for several threads at a time. tkm_manager_new takes them; free them only if you do not call it. */
+ * Settings of one manager; what they may be is checked by tkm_manager_new. Not for several threads at a time. tkm_manager_new
+ * takes them; free them only if you do not call it. */
 typedef struct tkm_options tkm_options;
 
 #define TKM_EXECUTION_BACKGROUND 0
