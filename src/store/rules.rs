@@ -48,7 +48,8 @@ impl TokenState {
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
         let Meta { granted, invalidated, doubted, .. } = self.meta;
-        let generation = now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than) + 1);
+        let generation =
+            now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than).saturating_add(1));
         self.meta.granted = generation;
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
         let carry = self.hand_out_carry(now, &lease);
@@ -131,7 +132,7 @@ impl TokenState {
             carry.withdraw(lease);
         }
         let leads = self.updater.take_if(|updater| updater.lease == *lease).is_some();
-        let fails = self.meta.fails + 1;
+        let fails = self.meta.fails.saturating_add(1);
         let length = match retry_after {
             Some(pause) => pause.clamp(FIRST_PAUSE, MAX_PAUSE),
             None => cool_down(class, fails, now),
