@@ -198,7 +198,7 @@ pub fn is_retriable(kind: StoreErrorKind) -> bool {
 /// Returns how long a subscribed flight waits for an event: until shortly after the lease, the safety poll at most.
 pub fn watch(lease_left: Duration, at_most: Duration, fraction: f64) -> Duration {
     let spread = TAKEOVER_JITTER.0 + (TAKEOVER_JITTER.1 - TAKEOVER_JITTER.0).mul_f64(fraction);
-    (lease_left + spread).min(SAFETY_POLL).min(at_most)
+    lease_left.saturating_add(spread).min(SAFETY_POLL).min(at_most)
 }
 
 /// Returns how long a flight that cannot subscribe waits before its `round`-th poll.

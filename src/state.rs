@@ -7,7 +7,7 @@ use crate::event::Event;
 use crate::failures::Failures;
 use crate::flight::single::SingleFlight;
 use crate::identity::{Identity, identity};
-use crate::policy::{self, MAX_ABANDONED, POLL, STORE_PAUSE};
+use crate::policy::{self, MAX_ABANDONED, MAX_LIFE, POLL, STORE_PAUSE};
 use crate::settings::Settings;
 use crate::slot::Slot;
 use crate::store::{Lease, StoreError, StoreErrorKind, Stored};
@@ -88,6 +88,8 @@ impl State {
     /// Takes a token into use, of which so much was left at `asked_at`, unless the slot has had or refuses it.
     pub fn adopt(&self, stored: Stored, asked_at: Moment) {
         let Stored { generation, value, left, life, doubted } = stored;
+        // Whatever a store says.
+        let (left, life) = (left.min(MAX_LIFE), life.min(MAX_LIFE));
         let (window, fraction) = (&self.settings.policy.window, self.fraction(generation));
         let (mut refresh_at, expires_at) = decide::times(window, asked_at, left, life, doubted, fraction);
         if !doubted && self.slot.holds_secret(&value, generation) {

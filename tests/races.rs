@@ -284,3 +284,18 @@ fn a_token_is_had_in_the_destructor_of_a_thread_local() {
     assert_eq!(heard.recv_timeout(LONG), Ok(Ok("token-2".to_owned())));
     ending.join().unwrap();
 }
+
+#[test]
+fn what_a_store_says_in_absurd_lengths_is_cut_and_no_thread_panics() {
+    let mut store = HookedStore::new();
+    store.claim = Box::new(|call| match call {
+        0 => Some(Claimed::Busy { lease_left: Duration::MAX }),
+        _ => {
+            let (value, left, life) = (Secret::new("long"), Duration::MAX, Duration::MAX);
+            Some(Claimed::Token(Stored { generation: 7, value, left, life, doubted: false }))
+        }
+    });
+    let manager = build(store, &Script::new(HOUR));
+    let token = manager.get().unwrap();
+    assert_eq!((token.secret(), token.expires_in() <= 3650 * 24 * HOUR), ("long", true));
+}
