@@ -94,14 +94,15 @@ fn sources_that_ask_one_manager_all_get_its_token() {
         let watched = base.clone();
         let releaser = thread::spawn(move || {
             wait_until("each source waits", || watched.stats().waits == 4);
+            script.wait_for(1);
             script.release();
-            script.fetches()
+            script
         });
         let secrets = on_threads(16, move |number| {
             let (asker, other) = (&askers[number % 4], &askers[(number + 1) % 4]);
             [asker, other].map(|manager| manager.get().unwrap().secret().to_owned())
         });
         assert_eq!(secrets, vec![["token-1"; 2]; 16]);
-        assert_eq!(releaser.join().unwrap(), 1);
+        assert_eq!(releaser.join().unwrap().fetches(), 1);
     }
 }
