@@ -1,7 +1,7 @@
 //! `keep_fresh`: every process holds the new token right after the commit, and the thread ends with its guard.
 
 use std::time::Duration;
-use testbed::{Backing, Script, wait_until};
+use testbed::{Backing, Script, commit_elsewhere, wait_until};
 use token_manager::{RedisStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -48,19 +48,22 @@ fn a_redis_that_lost_its_data_is_given_the_token_back() {
         })
         .collect();
     let _guards: Vec<_> = managers.iter().map(|manager| manager.keep_fresh().unwrap()).collect();
-    let all_have = |secret: &str| {
-        let secret = secret.to_owned();
+    let all_have = |secret: &'static str| {
         wait_until("all have the token", || {
             managers.iter().all(|m| m.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == secret))
         });
     };
     all_have("token-1");
+    // Whoever has this one was told of it: it follows the store.
+    let generation = managers[0].get().unwrap().generation();
+    commit_elsewhere(&RedisStore::open(&server.url()).unwrap(), "elsewhere", generation);
+    all_have("elsewhere");
     server.command(&["FLUSHALL"]);
     wait_until("the store has a token again", || managers[0].inspect().unwrap().token.is_some());
-    all_have("token-1");
+    all_have("elsewhere");
     let newcomer = RedisStore::open(&server.url()).unwrap();
     let newcomer = TokenManager::builder("t").store(newcomer).source(script.source()).build().unwrap();
-    assert_eq!(newcomer.get().unwrap().secret(), "token-1");
+    assert_eq!(newcomer.get().unwrap().secret(), "elsewhere");
     assert_eq!(script.fetches(), 1);
     drop(managers);
 }
@@ -71,13 +74,16 @@ fn a_restart_of_redis_does_not_end_it() {
     let script = Script::new(HOUR);
     let manager = backing.builder("t").source(script.source()).build().unwrap();
     let _guard = manager.keep_fresh().unwrap();
-    wait_until("there is a token", || manager.get_within(Duration::ZERO).is_ok());
+    let serves = |secret| manager.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == secret);
+    wait_until("there is a token", || serves("token-1"));
     let Backing::Redis(server) = &mut backing else { unreachable!() };
+    // Who has this one was told of it: it follows the store.
+    let generation = manager.get().unwrap().generation();
+    commit_elsewhere(&RedisStore::open(&server.url()).unwrap(), "elsewhere", generation);
+    wait_until("it follows", || serves("elsewhere"));
     server.kill();
-    assert_eq!(manager.get().unwrap().secret(), "token-1");
+    assert_eq!(manager.get().unwrap().secret(), "elsewhere");
     server.restart().unwrap();
-    wait_until("the store is filled again", || {
-        manager.get().is_ok_and(|token| token.secret() == "token-1") && manager.inspect().unwrap().token.is_some()
-    });
+    wait_until("the store is filled again", || serves("elsewhere") && manager.inspect().unwrap().token.is_some());
     assert_eq!(script.fetches(), 1);
 }

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use testbed::hooked_store::HookedStore;
-use testbed::{Backing, LONG, Script, wait_until};
-use token_manager::store::{Change, Claim, Claimed, Grant, Lease, Secret, StoreErrorKind, TokenName};
-use token_manager::{Budget, MemoryStore, RedisStore, Store, TokenManager};
+use testbed::{Backing, LONG, Script, commit_elsewhere, wait_until};
+use token_manager::store::{Change, StoreErrorKind};
+use token_manager::{MemoryStore, RedisStore, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HUGE: u64 = 9_000_000_000_000_000;
@@ -17,17 +17,6 @@ fn build(store: HookedStore, script: &Script) -> TokenManager {
 
 fn serves(manager: &TokenManager, secret: &str) -> bool {
     manager.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == secret)
-}
-
-/// Commits a token as another process would that found the last one due: nothing is invalidated.
-fn commit(store: &dyn Store, secret: &str, newer_than: u64) {
-    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
-    let (lease, budget) = (HOUR, Some(Budget::per_minute(6_000).burst(1_000)));
-    let claim = Claim { owner: "other", attempt: 1, newer_than, lease, budget, egress: "default" };
-    let Claimed::Granted { generation, .. } = store.claim(&name, &claim).unwrap() else { panic!("no grant") };
-    let value = Secret::new(secret);
-    let grant = Grant { value, left: HOUR, life: HOUR, age: None, carry: None, carry_lifetime: None };
-    store.commit(&name, &Lease { owner: "other".into(), attempt: 1, generation }, &grant).unwrap();
 }
 
 #[test]
@@ -45,7 +34,7 @@ fn forged_events_on_the_channel_cost_neither_a_fetch_nor_the_token() {
     }
     assert!(serves(&idle, "token-1"));
     // A true event that comes after the forged ones shows that those have been heard.
-    commit(&RedisStore::open(&server.url()).unwrap(), "token-2", idle.get().unwrap().generation());
+    commit_elsewhere(&RedisStore::open(&server.url()).unwrap(), "token-2", idle.get().unwrap().generation());
     wait_until("the idle one follows", || serves(&idle, "token-2"));
     assert_eq!((script.fetches(), idle.stats().fetches, idle.stats().flights), (1, 1, 1));
 }
@@ -84,7 +73,7 @@ fn a_subscription_that_told_nothing_of_a_commit_is_replaced() {
     wait_until("the store was looked at twice", || hooked.calls("check") == 2);
     assert_eq!((hooked.calls("subscribe"), serves(&idle, "token-1")), (1, true));
     deaf.store(true, Ordering::SeqCst);
-    commit(&store, "token-2", idle.get().unwrap().generation());
+    commit_elsewhere(&store, "token-2", idle.get().unwrap().generation());
     wait_until("a look finds the news", || serves(&idle, "token-2"));
     wait_until("it subscribes anew", || hooked.calls("subscribe") == 2);
     assert_eq!((script.fetches(), idle.stats().flights), (1, 1));

@@ -19,4 +19,4 @@ pub mod waits;
 pub mod worker;
 pub mod worker_handle;
 
-pub use support::{Backing, LONG, Script, on_threads, threads_named, wait_until};
+pub use support::{Backing, LONG, Script, commit_elsewhere, on_threads, threads_named, wait_until};

@@ -6,10 +6,13 @@ use std::fs;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use token_manager::{Attempt, Budget, Builder, FetchError, Fetched, MemoryStore, TokenManager};
+use token_manager::store::{Claim, Claimed, Grant, Lease, Secret, TokenName};
+use token_manager::{Attempt, Budget, Builder, FetchError, Fetched, MemoryStore, Store, TokenManager};
 
 /// How long a test waits for what must come: generous, because it only ends a test that has failed.
 pub const LONG: Duration = Duration::from_secs(60);
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// A store under test.
 pub enum Backing {
@@ -39,6 +42,17 @@ impl Backing {
             Backing::Redis(server) => builder.redis(&server.url()).expect("a URL"),
         }
     }
+}
+
+/// Commits a token for `t`, as a process would that found the last one due: nothing is invalidated.
+pub fn commit_elsewhere(store: &dyn Store, secret: &str, newer_than: u64) {
+    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let (lease, budget) = (HOUR, Some(Budget::per_minute(6_000).burst(1_000)));
+    let claim = Claim { owner: "other", attempt: 1, newer_than, lease, budget, egress: "default" };
+    let Claimed::Granted { generation, .. } = store.claim(&name, &claim).unwrap() else { panic!("no grant") };
+    let value = Secret::new(secret);
+    let grant = Grant { value, left: HOUR, life: HOUR, age: None, carry: None, carry_lifetime: None };
+    store.commit(&name, &Lease { owner: "other".into(), attempt: 1, generation }, &grant).unwrap();
 }
 
 type Answer = Box<dyn FnOnce(&Attempt) -> Result<Fetched, FetchError> + Send>;
