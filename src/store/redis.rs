@@ -18,10 +18,13 @@ use subscription::RedisSubscription;
 
 mod connect;
 mod connection;
+mod dial;
 mod failure;
+mod login;
 mod options;
 mod pool;
 mod reply;
+mod route;
 mod script;
 mod stream;
 mod subscription;
@@ -53,9 +56,7 @@ impl RedisOptions {
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
     /// has no place.
     pub fn open(self) -> Result<RedisStore, StoreError> {
-        let info = self.check()?;
-        let Self { connect_timeout, io_timeout, .. } = self;
-        let connector = Arc::new(Connector { info, connect_timeout, io_timeout });
+        let connector = Arc::new(self.connector()?);
         let pool = if self.threadless {
             Pool::free_list(connector.clone(), self.pool_size)
         } else {
@@ -93,7 +94,7 @@ impl RedisStore {
 
     /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
     fn channel(&self, name: &TokenName) -> String {
-        key(name, &format!("events:{}", self.0.connector.info.redis_settings().db()))
+        key(name, &format!("events:{}", self.0.connector.dialer.database))
     }
 }
 
@@ -224,8 +225,8 @@ impl Store for RedisStore {
     }
 
     fn place(&self) -> String {
-        let info = &self.0.connector.info;
-        format!("redis {}/{}", info.addr(), info.redis_settings().db())
+        let Connector { route, dialer, .. } = &*self.0.connector;
+        format!("redis {route}/{}", dialer.database)
     }
 
     fn timeout(&self) -> Duration {

@@ -1,7 +1,11 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
+use super::connect::Connector;
+use super::dial::Dialer;
+use super::login::Login;
+use super::route::{Address, Route};
 use crate::store::{StoreError, StoreErrorKind};
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use std::fmt;
 use std::time::Duration;
 
@@ -62,7 +66,12 @@ impl RedisOptions {
     }
 
     /// Refuses what cannot be opened.
-    pub(crate) fn check(&self) -> Result<ConnectionInfo, StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.connector().map(drop)
+    }
+
+    /// Returns what makes the connections.
+    pub(super) fn connector(&self) -> Result<Connector, StoreError> {
         let refuse = |message: String| Err(StoreError::new(StoreErrorKind::Malformed, message));
         for (setting, limit) in [
             ("connect_timeout", self.connect_timeout),
@@ -76,10 +85,31 @@ impl RedisOptions {
         if !(1..=10_000).contains(&self.pool_size) {
             return refuse(format!("pool_size is {}; it must be between 1 and 10,000", self.pool_size));
         }
+        let info = self.url.as_str().into_connection_info();
         // The parser's own message could quote the password.
-        let malformed =
-            "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]";
-        self.url.as_str().into_connection_info().or_else(|_| refuse(malformed.into()))
+        let (Some(address), Ok(info)) = (info.as_ref().ok().and_then(address), &info) else {
+            return refuse(
+                "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]"
+                    .into(),
+            );
+        };
+        let settings = info.redis_settings();
+        let Self { connect_timeout, io_timeout, .. } = *self;
+        Ok(Connector {
+            route: Route::Direct(address),
+            dialer: Dialer { resp3: settings.protocol() == ProtocolVersion::RESP3, database: settings.db() },
+            login: Login::from_url(settings.username(), settings.password()),
+            connect_timeout,
+            io_timeout,
+        })
+    }
+}
+
+fn address(info: &ConnectionInfo) -> Option<Address> {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => Some(Address::Tcp { host: host.clone(), port: *port }),
+        ConnectionAddr::Unix(path) => Some(Address::Unix(path.clone())),
+        _ => None,
     }
 }
 
