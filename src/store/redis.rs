@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use subscription::RedisSubscription;
 
+mod address;
 mod connect;
 mod connection;
 mod dial;

@@ -1,7 +1,7 @@
 //! Makes a connection to an address: looks up its name, connects, logs in and selects the database, all until one deadline.
 
+use super::address::Address;
 use super::login::Login;
-use super::route::Address;
 use super::stream::Stream;
 use redis::{Cmd, ErrorKind, RedisResult, Value, cmd};
 use std::net::{SocketAddr, ToSocketAddrs};

@@ -1,11 +1,12 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
+use super::address::Address;
 use super::connect::Connector;
 use super::dial::Dialer;
 use super::login::Login;
-use super::route::{Address, Route};
+use super::route::Route;
 use crate::store::{StoreError, StoreErrorKind};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use redis::{IntoConnectionInfo, ProtocolVersion};
 use std::fmt;
 use std::time::Duration;
 
@@ -87,7 +88,8 @@ impl RedisOptions {
         }
         let info = self.url.as_str().into_connection_info();
         // The parser's own message could quote the password.
-        let (Some(address), Ok(info)) = (info.as_ref().ok().and_then(address), &info) else {
+        let (Some(address), Ok(info)) = (info.as_ref().ok().and_then(|info| Address::from_url(info.addr())), &info)
+        else {
             return refuse(
                 "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]"
                     .into(),
@@ -102,14 +104,6 @@ impl RedisOptions {
             connect_timeout,
             io_timeout,
         })
-    }
-}
-
-fn address(info: &ConnectionInfo) -> Option<Address> {
-    match info.addr() {
-        ConnectionAddr::Tcp(host, port) => Some(Address::Tcp { host: host.clone(), port: *port }),
-        ConnectionAddr::Unix(path) => Some(Address::Unix(path.clone())),
-        _ => None,
     }
 }
 

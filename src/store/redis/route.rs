@@ -1,26 +1,10 @@
 //! Where Redis is to be found.
 
+use super::address::Address;
 use super::dial::Dialer;
 use redis::RedisResult;
 use std::fmt;
-use std::path::PathBuf;
 use std::time::Instant;
-
-/// The place of one server.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    Tcp { host: String, port: u16 },
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Address::Unix(path) => write!(f, "{}", path.display()),
-        }
-    }
-}
 
 /// The way to the server that has the keys.
 pub enum Route {
