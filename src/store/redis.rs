@@ -15,8 +15,10 @@ use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
 use subscription::RedisSubscription;
+use url::Urls;
 
 mod address;
+mod cluster;
 mod connect;
 mod connection;
 mod dial;
@@ -27,8 +29,10 @@ mod pool;
 mod reply;
 mod route;
 mod script;
+mod sentinel;
 mod stream;
 mod subscription;
+mod url;
 
 pub use options::RedisOptions;
 
@@ -69,8 +73,8 @@ impl RedisOptions {
 }
 
 impl RedisStore {
-    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`; never talks
-    /// to Redis.
+    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`, or one of those of
+    /// [`sentinel`](RedisStore::sentinel) and [`cluster`](RedisStore::cluster); never talks to Redis.
     ///
     /// # Errors
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
@@ -80,7 +84,29 @@ impl RedisStore {
 
     /// Returns the default numbers for a URL, to be changed and then [opened](RedisOptions::open).
     pub fn options(url: &str) -> RedisOptions {
-        RedisOptions::new(url)
+        RedisOptions::new(Urls::read(url))
+    }
+
+    /// Returns the default numbers for the primary that Redis Sentinels name. Its URL has the name that the sentinels know it by in
+    /// the place of the host, as in `redis://user:password@tokens/0`; each sentinel has a URL of its own, with a login of its
+    /// own if it needs one, as in `redis://:password@10.0.0.1:26379`. The same as one URL:
+    /// `redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/tokens/0?sentinel_password=password`.
+    ///
+    /// The store asks the sentinels when it connects, each second while it is used, and at once when the primary fails, and
+    /// goes where the newest of their configurations says; no connection or subscription to an earlier primary is used on.
+    pub fn sentinel(primary: &str, sentinels: &[&str]) -> RedisOptions {
+        let sentinels = sentinels.iter().map(|url| url.to_string()).collect();
+        RedisOptions::new(Urls::Sentinel { primary: primary.to_owned(), sentinels })
+    }
+
+    /// Returns the default numbers for a Redis Cluster of which these nodes are known, as in
+    /// `["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"]`. The same as one URL:
+    /// `redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379`.
+    ///
+    /// All keys of a [group](crate::Builder::group) are in one slot. The store follows it to the node that has it, within the
+    /// limits of every call. A connection of the pool is one to each node that it has needed.
+    pub fn cluster(seeds: &[&str]) -> RedisOptions {
+        RedisOptions::new(Urls::Cluster(seeds.iter().map(|url| url.to_string()).collect()))
     }
 
     /// Runs a script on a pooled connection.
@@ -215,9 +241,8 @@ impl Store for RedisStore {
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
-        let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
-        let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
-        Ok(Box::new(RedisSubscription::subscribe(stream, &self.channel(name), io_timeout).map_err(failure)?))
+        let subscription = RedisSubscription::subscribe(self.0.connector.clone(), &self.channel(name));
+        Ok(Box::new(subscription.map_err(failure)?))
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {

@@ -65,12 +65,15 @@ impl Sentinels {
         let deadline = Instant::now() + READY_LIMIT;
         let online = || {
             let primary = &self.servers[self.primary()];
-            primary.try_command(&["INFO", "replication"]).is_ok_and(|text| text.matches("state=online").count() >= replicas)
+            primary
+                .try_command(&["INFO", "replication"])
+                .is_ok_and(|text| text.matches("state=online").count() >= replicas)
         };
         let knows = |sentinel: &Sentinel| {
             let master = sentinel.ask(&["SENTINEL", "MASTER", MASTER]).unwrap_or_default();
             let lines: Vec<&str> = master.lines().collect();
-            let number = |name: &str| lines.windows(2).find(|pair| pair[0] == name).and_then(|pair| pair[1].parse().ok());
+            let number =
+                |name: &str| lines.windows(2).find(|pair| pair[0] == name).and_then(|pair| pair[1].parse().ok());
             number("num-slaves") >= Some(replicas)
                 && number("num-other-sentinels") == Some(self.sentinels.len() - 1)
                 && sentinel.ask(&["SENTINEL", "CKQUORUM", MASTER]).is_ok()

@@ -1,12 +1,18 @@
-//! Makes the store's connections: asks the route where the server is, and dials it, within one limit.
+//! Makes the store's connections: asks the route where the server is, dials it, and follows the route where it leads next.
 
 use super::dial::Dialer;
+use super::failure::failure;
 use super::login::Login;
-use super::route::Route;
+use super::route::{Next, Route, Target, Trouble};
+use super::sentinel::must_be_primary;
 use super::stream::Stream;
 use crate::clock;
 use redis::RedisResult;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The naps between tries grow from the first to the second.
+const NAPS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
 /// Makes connections.
 pub struct Connector {
@@ -18,10 +24,60 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Finds the server and connects, all within the limit or the connector's own if that is shorter.
-    pub fn open(&self, limit: Duration) -> RedisResult<Stream> {
-        let deadline = clock::deadline(limit.min(self.connect_timeout));
-        let address = self.route.address(&self.dialer, deadline)?;
-        self.dialer.dial(&address, &self.login, deadline)
+    /// Connects to a server within the connector's limit, until the deadline at most.
+    pub fn dial(&self, target: &Target, deadline: Instant) -> RedisResult<Stream> {
+        let deadline = deadline.min(clock::deadline(self.connect_timeout));
+        let mut stream = self.dialer.dial(&target.address, &self.login, deadline)?;
+        if let Route::Sentinel(_) = self.route {
+            must_be_primary(&mut stream, deadline)?;
+        }
+        Ok(stream)
+    }
+
+    /// Finds the server of a key and connects, within the connector's limit.
+    pub fn open(&self, key: &str) -> RedisResult<(Target, Stream)> {
+        let until = clock::deadline(self.connect_timeout);
+        let open = |target: &Target, _| Ok((target.clone(), self.dial(target, until).map_err(Trouble::NotConnected)?));
+        self.follow(key, until, open)
+    }
+
+    /// Has `go` make an exchange about a key where the route leads, and again where it leads then, until the deadline at most.
+    /// The second argument of `go` is whether ASKING comes first.
+    pub fn follow<T>(
+        &self,
+        key: &str,
+        until: Instant,
+        mut go: impl FnMut(&Target, bool) -> Result<T, Trouble>,
+    ) -> RedisResult<T> {
+        let (mut asked, mut nap, mut tries) = (None, NAPS.0, 0);
+        loop {
+            let asking = asked.is_some();
+            let target = match asked.take() {
+                Some(address) => Target { address, term: 0 },
+                None => self.route.target(key, until)?,
+            };
+            let outcome = go(&target, asking);
+            tries += 1;
+            let pause = match self.route.next(key, &target, tries, &outcome) {
+                Next::Done => return outcome.map_err(Trouble::error),
+                Next::Again => Duration::ZERO,
+                Next::Ask(node) => {
+                    asked = Some(node);
+                    Duration::ZERO
+                }
+                Next::Later => {
+                    nap = (nap * 2).min(NAPS.1);
+                    nap / 2
+                }
+            };
+            if clock::left(until) <= pause {
+                return outcome.map_err(Trouble::error);
+            }
+            if let Err(trouble) = outcome {
+                let failure = failure(trouble.error());
+                log::debug!(target: "token_manager::redis", "trying again after {}: {failure}", target.address);
+            }
+            thread::sleep(pause);
+        }
     }
 }

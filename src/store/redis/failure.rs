@@ -55,6 +55,11 @@ pub fn failure(error: RedisError) -> StoreError {
         "WRONGTYPE" => {
             (StoreErrorKind::Malformed, "a key of the token holds another type; delete it or choose another namespace")
         }
+        "MOVED" | "ASK" => {
+            (StoreErrorKind::Other, "this Redis is a node of a cluster; write its URL as redis+cluster://host:port")
+        }
+        "TRYAGAIN" => (StoreErrorKind::NotWritable, "the cluster moves the token's keys to another node just now"),
+        "CLUSTERDOWN" => (StoreErrorKind::NotWritable, "the cluster has no node for the token's keys just now"),
         _ => (StoreErrorKind::Other, "see the Redis documentation on this error code"),
     };
     match code.as_str() {

@@ -1,19 +1,20 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
 use super::address::Address;
+use super::cluster::Cluster;
 use super::connect::Connector;
 use super::dial::Dialer;
-use super::login::Login;
 use super::route::Route;
+use super::sentinel::Sentinels;
+use super::url::{Url, Urls};
 use crate::store::{StoreError, StoreErrorKind};
-use redis::{IntoConnectionInfo, ProtocolVersion};
 use std::fmt;
 use std::time::Duration;
 
 /// The numbers of a Redis store. Made by [`RedisStore::options`](crate::RedisStore::options).
 #[derive(Clone)]
 pub struct RedisOptions {
-    pub(super) url: String,
+    pub(super) urls: Urls,
     pub(super) connect_timeout: Duration,
     pub(super) io_timeout: Duration,
     pub(super) pool_timeout: Duration,
@@ -22,9 +23,9 @@ pub struct RedisOptions {
 }
 
 impl RedisOptions {
-    pub(super) fn new(url: &str) -> RedisOptions {
+    pub(super) fn new(urls: Urls) -> RedisOptions {
         RedisOptions {
-            url: url.to_owned(),
+            urls,
             connect_timeout: Duration::from_millis(300),
             io_timeout: Duration::from_millis(500),
             pool_timeout: Duration::from_millis(500),
@@ -86,25 +87,56 @@ impl RedisOptions {
         if !(1..=10_000).contains(&self.pool_size) {
             return refuse(format!("pool_size is {}; it must be between 1 and 10,000", self.pool_size));
         }
-        let info = self.url.as_str().into_connection_info();
-        // The parser's own message could quote the password.
-        let (Some(address), Ok(info)) = (info.as_ref().ok().and_then(|info| Address::from_url(info.addr())), &info)
-        else {
-            return refuse(
-                "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]"
-                    .into(),
-            );
-        };
-        let settings = info.redis_settings();
         let Self { connect_timeout, io_timeout, .. } = *self;
-        Ok(Connector {
-            route: Route::Direct(address),
-            dialer: Dialer { resp3: settings.protocol() == ProtocolVersion::RESP3, database: settings.db() },
-            login: Login::from_url(settings.username(), settings.password()),
-            connect_timeout,
-            io_timeout,
-        })
+        let (route, url) = match &self.urls {
+            Urls::One(url) => {
+                let url = parse(url)?;
+                (Route::Direct(url.address.clone()), url)
+            }
+            Urls::Sentinel { primary, sentinels } => {
+                let (url, (sentinel, addresses)) = (parse(primary)?, parse_all(sentinels)?);
+                let Address::Tcp { host: name, .. } = &url.address else { return Err(malformed()) };
+                let dialer = Dialer { resp3: false, database: 0 };
+                let sentinels = Sentinels::new(name.clone(), addresses, dialer, sentinel.login, connect_timeout);
+                (Route::Sentinel(sentinels), url)
+            }
+            Urls::Cluster(seeds) => {
+                let (url, addresses) = parse_all(seeds)?;
+                if url.database != 0 {
+                    return refuse("a Redis Cluster has no database but 0; leave it out of the URL".into());
+                }
+                (Route::Cluster(Cluster::new(addresses)), url)
+            }
+        };
+        let dialer = Dialer { resp3: url.resp3, database: url.database };
+        Ok(Connector { route, dialer, login: url.login, connect_timeout, io_timeout })
     }
+}
+
+fn parse(url: &str) -> Result<Url, StoreError> {
+    Url::parse(url).ok_or_else(malformed)
+}
+
+/// Reads the URLs of servers that differ in their addresses alone; returns the first with the addresses of all.
+fn parse_all(urls: &[String]) -> Result<(Url, Vec<Address>), StoreError> {
+    let mut all = urls.iter().map(|url| parse(url)).collect::<Result<Vec<_>, _>>()?;
+    let addresses = all.iter().map(|url| url.address.clone()).collect();
+    if all.iter().any(|url| (&url.login, url.database) != (&all[0].login, all[0].database)) {
+        let message = "the URLs of one Redis's servers must agree in all but host and port";
+        return Err(StoreError::new(StoreErrorKind::Malformed, message));
+    }
+    match all.is_empty() {
+        true => Err(StoreError::new(StoreErrorKind::Malformed, "no URL; at least one server must be named")),
+        false => Ok((all.swap_remove(0), addresses)),
+    }
+}
+
+/// The parser's own message could quote the password.
+fn malformed() -> StoreError {
+    let message = "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database], \
+        redis+sentinel://[user:password@]host[:port],.../primary[/database] or \
+        redis+cluster://[user:password@]host[:port],...";
+    StoreError::new(StoreErrorKind::Malformed, message)
 }
 
 impl fmt::Debug for RedisOptions {

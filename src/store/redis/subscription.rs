@@ -1,35 +1,49 @@
 //! The subscription to a token's changes, on a connection of its own.
 
+use super::connect::Connector;
 use super::failure::failure;
+use super::route::Target;
 use super::stream::Stream;
 use crate::clock;
 use crate::error::FailureClass;
-use crate::store::{Change, StoreError, Subscription};
+use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
 use redis::{Cmd, Msg, RedisResult, cmd};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub struct RedisSubscription {
+    connector: Arc<Connector>,
+    target: Target,
     stream: Stream,
-    io_timeout: Duration,
     /// Changes that came and have not been told.
     received: VecDeque<Change>,
 }
 
 impl RedisSubscription {
     /// Subscribes; Redis has confirmed it when this returns.
-    pub fn subscribe(stream: Stream, channel: &str, io_timeout: Duration) -> RedisResult<RedisSubscription> {
-        let mut subscription = RedisSubscription { stream, io_timeout, received: VecDeque::new() };
+    pub fn subscribe(connector: Arc<Connector>, channel: &str) -> RedisResult<RedisSubscription> {
+        let (target, stream) = connector.open(channel)?;
+        let mut subscription = RedisSubscription { connector, target, stream, received: VecDeque::new() };
         subscription.ask(cmd("SUBSCRIBE").arg(channel))?;
         Ok(subscription)
     }
 
     /// Sends a command and waits until it is answered.
     fn ask(&mut self, command: &Cmd) -> RedisResult<()> {
-        let deadline = clock::deadline(self.io_timeout);
+        let deadline = clock::deadline(self.connector.io_timeout);
         self.stream.send(&command.get_packed_command(), deadline)?;
         while !self.receive_one(deadline)? {}
         Ok(())
+    }
+
+    /// An old primary stays silent about what the new one is told.
+    fn must_still_count(&self) -> Result<(), StoreError> {
+        let Connector { route, connect_timeout, .. } = &*self.connector;
+        if route.still_leads_to(&self.target, clock::deadline(*connect_timeout)) {
+            return Ok(());
+        }
+        Err(StoreError::new(StoreErrorKind::Unreachable, "another Redis has become the primary"))
     }
 
     /// Takes in what Redis says next; returns whether it was an answer, and no message.
@@ -47,16 +61,19 @@ impl Subscription for RedisSubscription {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
         while self.received.is_empty() {
-            match self.receive_one(deadline) {
-                Ok(_) => {}
-                Err(error) if error.is_timeout() => break,
-                Err(error) => return Err(failure(error)),
+            self.must_still_count()?;
+            let confirmed = self.connector.route.confirmed_for().map(clock::deadline);
+            match self.receive_one(confirmed.map_or(deadline, |confirmed| confirmed.min(deadline))) {
+                Err(error) if error.is_timeout() && clock::left(deadline).is_zero() => break,
+                Err(error) if !error.is_timeout() => return Err(failure(error)),
+                _ => {}
             }
         }
         Ok(self.received.pop_front())
     }
 
     fn check(&mut self) -> Result<(), StoreError> {
+        self.must_still_count()?;
         match self.ask(&cmd("PING")) {
             // Whoever refuses a PING is there.
             Err(error) if error.code().is_none() => Err(failure(error)),
