@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// The naps between tries grow from the first to the second.
 const NAPS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+/// After so many tries without a nap there is one: nodes that name each other are not chased.
+const MAX_IN_A_ROW: u32 = 4;
 
 /// Makes connections.
 pub struct Connector {
@@ -49,7 +51,7 @@ impl Connector {
         until: Instant,
         mut go: impl FnMut(&Target, bool) -> Result<T, Trouble>,
     ) -> RedisResult<T> {
-        let (mut asked, mut nap, mut tries) = (None, NAPS.0, 0);
+        let (mut asked, mut nap, mut tries, mut in_a_row) = (None, NAPS.0, 0, 0);
         loop {
             let asking = asked.is_some();
             let target = match asked.take() {
@@ -58,18 +60,17 @@ impl Connector {
             };
             let outcome = go(&target, asking);
             tries += 1;
-            let pause = match self.route.next(key, &target, tries, &outcome) {
+            in_a_row += 1;
+            match self.route.next(key, &target, tries, &outcome) {
                 Next::Done => return outcome.map_err(Trouble::error),
-                Next::Again => Duration::ZERO,
-                Next::Ask(node) => {
-                    asked = Some(node);
-                    Duration::ZERO
-                }
-                Next::Later => {
-                    nap = (nap * 2).min(NAPS.1);
-                    nap / 2
-                }
-            };
+                Next::Again => {}
+                Next::Ask(node) => asked = Some(node),
+                Next::Later => in_a_row = MAX_IN_A_ROW,
+            }
+            let pause = if in_a_row < MAX_IN_A_ROW { Duration::ZERO } else { nap };
+            if !pause.is_zero() {
+                (nap, in_a_row) = ((nap * 2).min(NAPS.1), 0);
+            }
             if clock::left(until) <= pause {
                 return outcome.map_err(Trouble::error);
             }

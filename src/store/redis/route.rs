@@ -8,9 +8,6 @@ use redis::{RedisError, RedisResult};
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// After so many tries even a redirection waits for a moment: nodes that name each other are not chased.
-const REDIRECTIONS: u32 = 4;
-
 /// The way to the server that has the keys.
 pub enum Route {
     /// It is always at one address.
@@ -95,7 +92,7 @@ impl Route {
                 match (code(error), cluster.named(target, error)) {
                     (Some("MOVED"), Some(node)) => {
                         cluster.learn(key, node);
-                        if tries <= REDIRECTIONS { Next::Again } else { Next::Later }
+                        Next::Again
                     }
                     (Some("ASK"), Some(node)) => Next::Ask(node),
                     (Some("TRYAGAIN" | "CLUSTERDOWN"), _) => Next::Later,
