@@ -110,7 +110,8 @@ impl Sentinels {
 }
 
 impl Sentinel {
-    fn start(lines: &str, login: &str) -> Result<Sentinel, String> {
+    /// Starts one with these lines in its file; `login` is how it is logged in at, as in `:password@`.
+    pub fn start(lines: &str, login: &str) -> Result<Sentinel, String> {
         let folder = tempfile::Builder::new().prefix("token-manager-sentinel-").tempdir();
         let folder = folder.map_err(|error| format!("cannot make a temporary folder: {error}"))?;
         let port = free_port()?;
