@@ -167,6 +167,7 @@ impl Fleet {
             let words = worker.got("load");
             assert_eq!(words.text("errors"), "", "{}", words.text("words"));
             assert_eq!(["late", "back", "stale"].map(|word| words.number(word)), [0, 0, 0], "calls that went wrong");
+            assert!(!words.text("secrets").contains("strangers"), "{}", words.text("secrets"));
             worst = worst.max(words.number("worst"));
             words.number("high")
         });
@@ -181,7 +182,7 @@ fn strangers_token_on(url: &str, newer_than: u64) -> u64 {
     let (store, lease, budget) = (RedisStore::open(url).unwrap(), HOUR, Some(Budget::default()));
     let claim = Claim { owner: "stranger", attempt: 1, newer_than, lease, budget, egress: "default" };
     let Claimed::Granted { generation, .. } = store.claim(&name(), &claim).unwrap() else { panic!("no grant") };
-    let value = Secret::new("the stranger's");
+    let value = Secret::new("strangers");
     let grant = Grant { value, left: HOUR, life: HOUR, age: None, carry: None, carry_lifetime: None };
     store.commit(&name(), &Lease { owner: "stranger".into(), attempt: 1, generation }, &grant).unwrap();
     generation
@@ -243,6 +244,7 @@ fn a_planned_failover_is_followed_within_a_second_and_no_token_of_the_old_primar
     assert!(strangers > before && granted(old) == strangers, "the old primary takes writes");
     fleet.renew();
     wait_until("the new primary has a newer token", || fleet.stored(primary) > before);
+    assert!(named.elapsed() < Duration::from_secs(7), "the old primary was followed until it gave way");
     println!("a newer token was on the new primary {:.1?} after it was named", named.elapsed());
     if fleet.trio.servers[0].command(&["ROLE"]).starts_with("master") {
         assert_eq!(granted(&fleet.trio.servers[0]), strangers, "nobody else was granted anything by the old primary");
