@@ -22,15 +22,25 @@ mod connection;
 mod dial;
 mod failure;
 mod login;
+mod lookup;
 mod options;
 mod pool;
 mod reply;
 mod route;
 mod script;
+mod socket;
 mod stream;
 mod subscription;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "redis/no_tls.rs"]
+mod tls;
 
+pub use login::Login;
 pub use options::RedisOptions;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
 #[derive(Clone)]
@@ -215,9 +225,8 @@ impl Store for RedisStore {
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
-        let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
-        let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
-        Ok(Box::new(RedisSubscription::subscribe(stream, &self.channel(name), io_timeout).map_err(failure)?))
+        let subscribed = RedisSubscription::subscribe(self.0.connector.clone(), self.channel(name));
+        Ok(Box::new(subscribed.map_err(failure)?))
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {

@@ -28,6 +28,7 @@ impl Connection {
     /// a lost reply does no harm. Takes no longer than to connect once and two exchanges.
     pub fn run(&mut self, script: &Script, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
         let Connector { connect_timeout, io_timeout, .. } = *self.connector;
+        self.stream = self.stream.take().filter(|stream| !stream.is_old());
         let to_connect_again = if self.stream.is_some() { connect_timeout } else { Duration::ZERO };
         self.connect(connect_timeout)?;
         let until = clock::deadline(to_connect_again + 2 * io_timeout);
