@@ -80,12 +80,9 @@ pub fn failure(error: RedisError) -> StoreError {
         "MISCONF" => {
             (StoreErrorKind::NotWritable, "Redis refuses writes because it cannot save to disk; look at its log")
         }
-        "BUSY" => {
-            (StoreErrorKind::NotWritable, "Redis is busy with a script of somebody else's; end that with SCRIPT KILL")
-        }
-        "UNKILLABLE" => (
+        "BUSY" => (
             StoreErrorKind::NotWritable,
-            "Redis is busy with a script that has written and cannot be ended; only SHUTDOWN NOSAVE helps",
+            "Redis is busy with somebody's script; end it with SCRIPT KILL, or with SHUTDOWN NOSAVE where that is UNKILLABLE",
         ),
         "NOSCRIPT" => {
             (StoreErrorKind::Other, "Redis does not keep the scripts that it is sent; look for a proxy in between")
@@ -103,7 +100,7 @@ pub fn failure(error: RedisError) -> StoreError {
         ),
         "CROSSSLOT" => (
             StoreErrorKind::Malformed,
-            "the keys are in several slots; leave the braces out of namespace, group and name",
+            "the keys are in several slots; leave braces out of the namespace and the group",
         ),
         "WRONGTYPE" => {
             (StoreErrorKind::Malformed, "a key of the token holds another type; delete it or choose another namespace")
