@@ -7,23 +7,26 @@ use super::{
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
-use connect::Connector;
-use failure::failure;
+use connections::Connections;
+use own::Own;
 use pool::Pool;
 use reply::Reply;
 use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
-use subscription::RedisSubscription;
 
 mod address;
 mod connect;
 mod connection;
+mod connections;
 mod dial;
 mod failure;
+#[cfg(feature = "pool")]
+mod lent;
 mod login;
 mod lookup;
 mod options;
+mod own;
 mod pool;
 mod reply;
 mod route;
@@ -48,16 +51,7 @@ pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
     scripts: Scripts,
-    connector: Arc<Connector>,
-    pool_size: u32,
-    pool: PerProcess<Pool>,
-}
-
-impl Shared {
-    /// Returns this process's pool.
-    fn pool(&self) -> &Pool {
-        self.pool.get(|| Pool::free_list(self.connector.clone(), self.pool_size))
-    }
+    connections: Box<dyn Connections>,
 }
 
 impl RedisOptions {
@@ -73,8 +67,7 @@ impl RedisOptions {
         } else {
             Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
         };
-        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
+        Ok(RedisStore::on(Own { connector, pool_size: self.pool_size, pool: PerProcess::new(pool) }))
     }
 }
 
@@ -93,19 +86,47 @@ impl RedisStore {
         RedisOptions::new(url)
     }
 
-    /// Runs a script on a pooled connection.
+    /// Makes a store on a pool that the program has anyway; talks to Redis when it is used. Redis knows the scripts, the keys and
+    /// the rights as with connections of the store's own, and a fleet may have stores of both kinds.
+    ///
+    /// What is lost by it, compared with a store that is [opened](RedisStore::open) by its URL:
+    /// - **Events.** Who waits for another process's fetch asks Redis after 20 ms, doubling to 500 ms, and `keep_fresh` inspects
+    ///   it now and then: a new token arrives later and costs more commands.
+    /// - **Limits.** A free connection is waited for 500 ms, twice as long by an updater. Everything else has the limits that
+    ///   the program has set on its connections; one that has none lets a flight wait for as long as Redis is silent, though callers
+    ///   keep their deadlines. Set them on each (`set_read_timeout`, `set_write_timeout`) below a third of the lease.
+    /// - **Signals.** A call that one interrupts fails, and is repeated once.
+    /// - **Broken connections.** One that timed out stays in the pool, for the pool does not see that.
+    /// - **Logins, TLS, name lookup, greatest age:** the pool's manager does as it does.
+    /// - **Forks.** A forked child needs a pool and a store of its own, and is told so.
+    /// - **Sharing.** All connections in use by the program are in the way of an updater, whose lease is running out.
+    ///
+    /// Its types are those of `r2d2` 0.8 and `redis` 1: this function, and the feature `pool`, change with them.
+    #[cfg(feature = "pool")]
+    pub fn from_pool<M>(pool: r2d2::Pool<M>) -> RedisStore
+    where
+        M: r2d2::ManageConnection,
+        M::Connection: redis::ConnectionLike,
+    {
+        RedisStore::on(lent::Lent::new(pool))
+    }
+
+    fn on(connections: impl Connections + 'static) -> RedisStore {
+        RedisStore(Arc::new(Shared { scripts: Scripts::new(), connections: Box::new(connections) }))
+    }
+
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(false, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(false, script, keys, args).map(Reply)
     }
 
     /// Runs the script of an updater, whose lease is running out.
     fn run_first(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(true, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(true, script, keys, args).map(Reply)
     }
 
     /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
-    fn channel(&self, name: &TokenName) -> String {
-        key(name, &format!("events:{}", self.0.connector.dialer.database))
+    fn channel(&self, name: &TokenName) -> Result<String, StoreError> {
+        Ok(key(name, &format!("events:{}", self.0.connections.database()?)))
     }
 }
 
@@ -152,7 +173,7 @@ impl Store for RedisStore {
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
         let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
         let age = grant.age.map_or("-1".into(), |age| age.as_millis().to_string());
@@ -184,7 +205,7 @@ impl Store for RedisStore {
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let args = [
             channel.as_bytes(),
             lease.owner.as_bytes(),
@@ -197,7 +218,7 @@ impl Store for RedisStore {
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
-        let (channel, generation) = (self.channel(name), generation.to_string());
+        let (channel, generation) = (self.channel(name)?, generation.to_string());
         let keys = [key(name, "token"), key(name, "meta")];
         self.run(&self.0.scripts.invalidate, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
         Ok(())
@@ -205,7 +226,7 @@ impl Store for RedisStore {
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
         let keys = ["token", "updater", "meta"].map(|part| key(name, part));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
         let value = token.value.reveal();
         let args = [&channel, &generation, value, &left, &life].map(|arg| arg.as_bytes());
@@ -225,21 +246,18 @@ impl Store for RedisStore {
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
-        let subscribed = RedisSubscription::subscribe(self.0.connector.clone(), self.channel(name));
-        Ok(Box::new(subscribed.map_err(failure)?))
+        self.0.connections.subscribe(self.channel(name)?)
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
-        let updater = key(name, "updater");
-        self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
+        self.0.connections.exists(&key(name, "updater"))
     }
 
     fn place(&self) -> String {
-        let Connector { route, dialer, .. } = &*self.0.connector;
-        format!("redis {route}/{}", dialer.database)
+        self.0.connections.place()
     }
 
     fn timeout(&self) -> Duration {
-        self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
+        self.0.connections.timeout()
     }
 }
