@@ -8,6 +8,8 @@ use super::{
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
 use connect::Connector;
+use connection::Connection;
+use durability::Durability;
 use failure::failure;
 use pool::Pool;
 use reply::Reply;
@@ -18,6 +20,7 @@ use subscription::RedisSubscription;
 
 mod connect;
 mod connection;
+mod durability;
 mod failure;
 mod options;
 mod pool;
@@ -36,6 +39,7 @@ struct Shared {
     scripts: Scripts,
     connector: Arc<Connector>,
     pool_size: u32,
+    durability: Option<Durability>,
     pool: PerProcess<Pool>,
 }
 
@@ -62,7 +66,13 @@ impl RedisOptions {
             Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
         };
         let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
+        Ok(RedisStore(Arc::new(Shared {
+            scripts,
+            connector,
+            pool_size: self.pool_size,
+            durability: self.durability,
+            pool,
+        })))
     }
 }
 
@@ -172,7 +182,16 @@ impl Store for RedisStore {
             args.push(secret.reveal().as_bytes());
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
-        self.run_first(&self.0.scripts.commit, &[&token, &meta, &updater, &carry, &shared], &args)?.committed()
+        let keys = [&token, &meta, &updater, &carry, &shared].map(|key| key.as_str());
+        let commit = |connection: &mut Connection| {
+            let reply = connection.run(&self.0.scripts.commit, &keys, &args).map_err(failure)?;
+            if let Some(durability) = &self.0.durability {
+                let answer = connection.wait(&durability.command(), durability.limit).map_err(failure)?;
+                durability.check(&answer)?;
+            }
+            Ok::<_, StoreError>(Reply(reply))
+        };
+        self.0.pool().with(true, commit)??.committed()
     }
 
     fn record_failure(
@@ -242,6 +261,7 @@ impl Store for RedisStore {
     }
 
     fn timeout(&self) -> Duration {
-        self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
+        let waits = self.0.durability.map_or(Duration::ZERO, |durability| durability.limit);
+        (self.0.connector.io_timeout + waits).max(self.0.connector.connect_timeout)
     }
 }

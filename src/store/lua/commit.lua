@@ -19,6 +19,7 @@ local stored, granted = tonumber(token[1] or 0), tonumber(meta[1] or 0)
 local invalidated, doubt = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
 
 if stored == gen and token[2] == ARGV[5] then -- the first reply to this commit was lost
+  redis.call('PEXPIRE', KEYS[2], 2592000000) -- a write, whose way to the replicas this connection can wait for
   return {'written', gen <= doubt and 1 or 0}
 end
 
