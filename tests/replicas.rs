@@ -75,6 +75,6 @@ fn a_limit_that_the_lease_cannot_hold_is_refused() {
     assert_eq!(store(Duration::ZERO).err().map(|error| error.kind()), Some(StoreErrorKind::Malformed));
     let builder =
         TokenManager::builder("t").store(store(Duration::from_secs(1)).unwrap()).source(Script::new(HOUR).source());
-    let refused = builder.build().err().expect("it is refused").to_string();
+    let refused = builder.build().expect_err("it is refused").to_string();
     assert!(refused.contains("lease"), "{refused}");
 }
