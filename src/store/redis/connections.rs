@@ -9,6 +9,11 @@ use std::time::Duration;
 pub trait Connections: Send + Sync {
     /// Runs a script; one that goes first waits longer for a free connection.
     fn run(&self, goes_first: bool, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError>;
+    /// Runs the script of a commit, which goes first and counts once as many servers have it as is asked for.
+    fn commit(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError> {
+        self.run(true, script, keys, args)
+    }
+
     fn exists(&self, key: &str) -> Result<bool, StoreError>;
     fn subscribe(&self, channel: String) -> Result<Box<dyn Subscription>, StoreError>;
     fn database(&self) -> Result<i64, StoreError>;

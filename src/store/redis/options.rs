@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::connect::Connector;
 use super::dial::Dialer;
+use super::durability::Durability;
 use super::login::{self, Credentials, Login, Logins};
 use super::lookup::Lookups;
 use super::route::Route;
@@ -30,6 +31,7 @@ pub struct RedisOptions {
     max_connection_age: Option<Duration>,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
+    pub(super) durability: Option<Durability>,
 }
 
 impl RedisOptions {
@@ -45,6 +47,7 @@ impl RedisOptions {
             max_connection_age: None,
             #[cfg(feature = "tls")]
             tls: None,
+            durability: None,
         }
     }
 
@@ -120,6 +123,22 @@ impl RedisOptions {
         self
     }
 
+    /// Has a commit count as taken once so many replicas have it too, which they must within this limit (the command WAIT):
+    /// a failover to one of them then loses neither the token nor a carried secret. Until then the process goes on with the
+    /// token, repeats the commit, and leaves its [journal](crate::Builder::journal) as it is. Costs each fetch a round trip to the
+    /// replicas, and the lease must be three times as long as the limit and `io_timeout` together. Defaults to none.
+    pub fn wait_replicas(mut self, replicas: u32, limit: Duration) -> RedisOptions {
+        self.durability = Some(Durability { replicas, synced: false, limit });
+        self
+    }
+
+    /// As [`wait_replicas`](RedisOptions::wait_replicas), on the disk of the primary and on those of so many replicas, which
+    /// need `appendonly yes` (the command WAITAOF, Redis 7.2 or newer). Defaults to none.
+    pub fn wait_aof(mut self, replicas: u32, limit: Duration) -> RedisOptions {
+        self.durability = Some(Durability { replicas, synced: true, limit });
+        self
+    }
+
     /// Refuses what cannot be opened.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.connector().map(drop)
@@ -132,6 +151,7 @@ impl RedisOptions {
             ("connect_timeout", self.connect_timeout),
             ("io_timeout", self.io_timeout),
             ("pool_timeout", self.pool_timeout),
+            ("the limit of wait_replicas", self.durability.map_or(self.io_timeout, |durability| durability.limit)),
         ] {
             if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&limit) {
                 return refuse(format!("{setting} is {limit:?}; it must be between 1 ms and 1 minute"));
@@ -221,6 +241,7 @@ impl fmt::Debug for RedisOptions {
             .field("threadless", &self.threadless)
             .field("asks_for_credentials", &self.credentials.is_some())
             .field("max_connection_age", &self.max_connection_age)
+            .field("durability", &self.durability)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,9 @@
 //! Connections that the store makes itself.
 
 use super::connect::Connector;
+use super::connection::Connection;
 use super::connections::Connections;
+use super::durability::Durability;
 use super::failure::failure;
 use super::pool::Pool;
 use super::script::Script;
@@ -16,6 +18,7 @@ use std::time::Duration;
 pub struct Own {
     pub connector: Arc<Connector>,
     pub pool_size: u32,
+    pub durability: Option<Durability>,
     pub pool: PerProcess<Pool>,
 }
 
@@ -29,6 +32,16 @@ impl Own {
 impl Connections for Own {
     fn run(&self, goes_first: bool, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError> {
         self.pool().with(goes_first, |connection| connection.run(script, keys, args))?.map_err(failure)
+    }
+
+    fn commit(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError> {
+        let Some(durability) = &self.durability else { return self.run(true, script, keys, args) };
+        let commit = |connection: &mut Connection| {
+            let reply = connection.run(script, keys, args).map_err(failure)?;
+            let answer = connection.wait(&durability.command(), durability.limit).map_err(failure)?;
+            durability.check(&answer).map(|()| reply)
+        };
+        self.pool().with(true, commit)?
     }
 
     fn exists(&self, key: &str) -> Result<bool, StoreError> {
@@ -50,6 +63,7 @@ impl Connections for Own {
     }
 
     fn timeout(&self) -> Duration {
-        self.connector.io_timeout.max(self.connector.connect_timeout)
+        let waits = self.durability.map_or(Duration::ZERO, |durability| durability.limit);
+        (self.connector.io_timeout + waits).max(self.connector.connect_timeout)
     }
 }
