@@ -11,7 +11,7 @@ use token_manager::{RedisStore, Store, TokenManager};
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn name() -> TokenName {
-    TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() }
+    TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() }
 }
 
 fn ask(store: &RedisStore) -> Result<(), StoreError> {

@@ -65,7 +65,7 @@ fn store(redis: &RedisServer, host: &str) -> RedisStore {
 }
 
 fn ask(store: &RedisStore) -> Result<(), StoreError> {
-    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() };
     store.inspect(&name, "default").map(drop)
 }
 

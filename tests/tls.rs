@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn name() -> TokenName {
-    TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() }
+    TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() }
 }
 
 /// A store whose limits leave a busy machine the time for a handshake.

@@ -11,7 +11,7 @@ use token_manager::store::{StoreError, StoreErrorKind, TokenName, contract};
 use token_manager::{RedisStore, Store};
 
 fn ask(url: &str) -> Result<(), StoreError> {
-    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() };
     RedisStore::options(url).open().unwrap().inspect(&name, "default").map(drop)
 }
 

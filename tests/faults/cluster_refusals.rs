@@ -38,7 +38,7 @@ fn clusterdown_and_crossslot() {
     bench.assert_fetches(1);
 
     // Braces that close at once are no tag: each key has a slot of its own.
-    let name = TokenName { namespace: "tm".into(), group: "}".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "}".into(), name: "t".into(), grant: "t".into() };
     let error = RedisStore::open(&bench.redis.url()).unwrap().inspect(&name, "default").unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Malformed);
     assert!(error.to_string().starts_with("Redis answered CROSSSLOT: the keys are in several slots; leave braces"));
