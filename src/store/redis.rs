@@ -47,6 +47,24 @@ pub use options::RedisOptions;
 pub use tls::Tls;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
+///
+/// # The user's rights
+///
+/// A user of an access control list needs this and no more, where `tm` is the [namespace](crate::Builder::namespace). In Redis 6.2 and
+/// newer, and in Valkey:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// In Redis 6.0, whose lists have no channels:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// Add `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
+/// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 

@@ -66,9 +66,10 @@ pub fn failure(error: RedisError) -> StoreError {
         }
         "" => (StoreErrorKind::Malformed, "Redis answered something that is not of its protocol"),
         "NOAUTH" | "WRONGPASS" => (StoreErrorKind::Denied, "check the user and the password"),
-        "NOPERM" => {
-            (StoreErrorKind::Denied, "the user lacks a command, a key or a channel; RedisStore::acl_rules has them")
-        }
+        "NOPERM" => (
+            StoreErrorKind::Denied,
+            "the user lacks a command or a key; the documentation of RedisStore has the ACL line that gives all",
+        ),
         "READONLY" => (StoreErrorKind::NotWritable, "this Redis is a replica; connect to the primary"),
         "MASTERDOWN" => (StoreErrorKind::NotWritable, "this Redis is a replica that has lost its primary"),
         "NOREPLICAS" => (
