@@ -81,7 +81,9 @@ pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use store::Store;
 pub use store::memory::MemoryStore;
-pub use store::redis::{RedisOptions, RedisStore};
+#[cfg(feature = "tls")]
+pub use store::redis::Tls;
+pub use store::redis::{Login, RedisOptions, RedisStore};
 pub use token::Token;
 
 /// The pure parts, for this project's own models, simulations, benches and C ABI. Not part of the public face: any release

@@ -107,10 +107,10 @@ fn no_script_touches_a_key_that_it_does_not_declare() {
 #[test]
 fn a_plain_url_of_a_cluster_is_refused_with_advice_and_a_clusters_url_of_a_plain_redis_works() {
     let cluster = RedisCluster::start().unwrap();
-    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into(), grant: "t".into() };
     let elsewhere = (0..3).find(|at| cluster.primary_of("tm:{g}:t:token") != Some(*at)).unwrap();
     let error = RedisStore::open(&cluster.nodes[elsewhere].url()).unwrap().inspect(&name, "default").unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Other);
+    assert_eq!(error.kind(), StoreErrorKind::NotWritable);
     assert!(error.to_string().contains("redis+cluster://"), "{error}");
 
     let plain = RedisServer::start().unwrap();
@@ -199,7 +199,8 @@ fn a_slot_that_moves_all_the_time_costs_four_processes_of_25_threads_no_error_an
 
 /// Inspects all the time; no inspection may fail. Returns how many there were and what the longest took.
 fn asked_until(store: &RedisStore, ended: &AtomicBool) -> (u64, Duration) {
-    let name = TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into() };
+    let name =
+        TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into(), grant: "faults".into() };
     let (mut asked, mut worst) = (0, Duration::ZERO);
     while !ended.load(Ordering::Relaxed) {
         let start = Instant::now();
@@ -217,7 +218,8 @@ fn the_death_of_a_node_costs_four_processes_of_25_threads_no_error_and_no_fetch(
     let dead = fleet.cluster.primary_of(KEY).unwrap();
     // The death comes when all is quiet: a claim that a node takes with it would cost a fetch.
     let store = RedisStore::open(&fleet.cluster.url()).unwrap();
-    let name = TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into() };
+    let name =
+        TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into(), grant: "faults".into() };
     let quiet = || store.inspect(&name, "default").is_ok_and(|seen| seen.updater.is_none() && seen.token.is_some());
     wait_until("no fetch is under way", quiet);
     fleet.cluster.nodes[dead].kill();
@@ -234,7 +236,8 @@ fn the_death_of_a_node_costs_four_processes_of_25_threads_no_error_and_no_fetch(
 fn while_a_slot_has_no_node_calls_end_within_their_limits() {
     let mut cluster = RedisCluster::start().unwrap();
     let store = RedisStore::open(&cluster.url()).unwrap();
-    let name = TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into() };
+    let name =
+        TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into(), grant: "faults".into() };
     store.inspect(&name, "default").unwrap();
     let at = cluster.primary_of(KEY).unwrap();
     let ended = AtomicBool::new(false);

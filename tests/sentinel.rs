@@ -22,7 +22,7 @@ fn a_worker_without_orders_does_nothing() {
 }
 
 fn name() -> TokenName {
-    TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into() }
+    TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into(), grant: "faults".into() }
 }
 
 /// What a server holds as the last grant.
@@ -56,11 +56,13 @@ fn sentinels_and_servers_with_passwords_of_their_own_are_asked_with_them() {
     let fails = |url: &str| RedisStore::open(url).unwrap().inspect(&name(), "default").unwrap_err();
     let error = fails(&format!("redis+sentinel://app:redis-pw@{list}/{MASTER}?sentinel_password=wrong"));
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
+    assert!(error.to_string().contains("sentinel_password"), "{error}");
     let error = fails(&format!("redis+sentinel://app:wrong@{list}/{MASTER}?sentinel_password=sentinel-pw"));
     assert_eq!(error.kind(), StoreErrorKind::Denied, "{error}");
     let error = fails(&format!("redis+sentinel://app:redis-pw@{list}/unknown?sentinel_password=sentinel-pw"));
-    let cause = std::error::Error::source(&error).unwrap().to_string();
-    assert!(cause.contains("check the name"), "{error}: {cause}");
+    assert!(error.to_string().contains("check the name"), "{error}");
+    let redis = format!("redis+sentinel://127.0.0.1:{}/{MASTER}", trio.servers[0].port());
+    assert!(fails(&redis).to_string().contains("is named as a sentinel is none"), "{}", fails(&redis));
     for url in ["redis+sentinel://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/", "redis+sentinel://,/name"] {
         assert_eq!(RedisStore::open(url).err().unwrap().kind(), StoreErrorKind::Malformed, "{url}");
     }

@@ -140,7 +140,9 @@ int32_t tkm_options_store(tkm_options *options, const tkm_store *store);
 /* Required. `destroy` may be NULL; it is called once even if this call or tkm_manager_new fails. */
 int32_t tkm_options_source(tkm_options *options, tkm_fetch_fn fetch, void *user_data, tkm_destroy_fn destroy);
 int32_t tkm_options_namespace(tkm_options *options, const char *value); /* tm */
-int32_t tkm_options_group(tkm_options *options, const char *value);     /* the token's name */
+int32_t tkm_options_group(tkm_options *options, const char *value);     /* the name of the grant */
+/* The grant of which this token is one; its tokens share the carried secret, the updater and the pause: the token's name. */
+int32_t tkm_options_grant(tkm_options *options, const char *value);
 int32_t tkm_options_egress(tkm_options *options, const char *value);    /* default */
 int32_t tkm_options_budget(tkm_options *options, uint32_t per_minute, uint32_t burst); /* 60, 10 */
 int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000 */

@@ -90,6 +90,7 @@ macro_rules! text_setter {
 }
 text_setter!(tkm_options_namespace, namespace);
 text_setter!(tkm_options_group, group);
+text_setter!(tkm_options_grant, grant);
 text_setter!(tkm_options_egress, egress);
 text_setter!(tkm_options_journal, journal);
 

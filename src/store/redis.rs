@@ -7,51 +7,74 @@ use super::{
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
-use connect::Connector;
-use failure::failure;
+use connections::Connections;
+use own::Own;
 use pool::Pool;
 use reply::Reply;
 use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
-use subscription::RedisSubscription;
 use url::Urls;
 
 mod address;
 mod cluster;
 mod connect;
 mod connection;
+mod connections;
 mod dial;
+mod durability;
 mod failure;
+#[cfg(feature = "pool")]
+mod lent;
 mod login;
+mod lookup;
 mod options;
+mod own;
 mod pool;
 mod reply;
 mod route;
 mod script;
 mod sentinel;
+mod socket;
 mod stream;
 mod subscription;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(not(feature = "tls"))]
+#[path = "redis/no_tls.rs"]
+mod tls;
 mod url;
 
+pub use login::Login;
 pub use options::RedisOptions;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
+///
+/// # The user's rights
+///
+/// A user of an access control list needs this and no more, where `tm` is the [namespace](crate::Builder::namespace). In Redis 6.2 and
+/// newer, and in Valkey:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// In Redis 6.0, whose lists have no channels:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
+/// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
     scripts: Scripts,
-    connector: Arc<Connector>,
-    pool_size: u32,
-    pool: PerProcess<Pool>,
-}
-
-impl Shared {
-    /// Returns this process's pool.
-    fn pool(&self) -> &Pool {
-        self.pool.get(|| Pool::free_list(self.connector.clone(), self.pool_size))
-    }
+    connections: Box<dyn Connections>,
 }
 
 impl RedisOptions {
@@ -67,8 +90,12 @@ impl RedisOptions {
         } else {
             Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
         };
-        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
+        Ok(RedisStore::on(Own {
+            connector,
+            pool_size: self.pool_size,
+            durability: self.durability,
+            pool: PerProcess::new(pool),
+        }))
     }
 }
 
@@ -89,8 +116,9 @@ impl RedisStore {
 
     /// Returns the default numbers for the primary that Redis Sentinels name. Its URL has the name that the sentinels know it by in
     /// the place of the host, as in `redis://user:password@tokens/0`; each sentinel has a URL of its own, with a login of its
-    /// own if it needs one, as in `redis://:password@10.0.0.1:26379`. The same as one URL:
-    /// `redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/tokens/0?sentinel_password=password`.
+    /// own if it needs one, as in `redis://:password@10.0.0.1:26379`, and with `rediss://` if it speaks TLS. The same as one URL:
+    /// `redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/tokens/0?sentinel_password=password`, and
+    /// `rediss+sentinel://` where all speak TLS, or `sentinel_tls=false` where the sentinels do not.
     ///
     /// The store asks the sentinels when it connects, each second while it is used, and at once when the primary fails, and
     /// goes where the newest of their configurations says; no connection or subscription to an earlier primary is used on.
@@ -101,27 +129,56 @@ impl RedisStore {
 
     /// Returns the default numbers for a Redis Cluster of which these nodes are known, as in
     /// `["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"]`. The same as one URL:
-    /// `redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379`.
+    /// `redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379`, or `rediss+cluster://` with TLS.
     ///
     /// All keys of a [group](crate::Builder::group) are in one slot. The store follows it to the node that has it, within the
-    /// limits of every call. A connection of the pool is one to each node that it has needed.
+    /// limits of every call. A connection of the pool is one to each node that it has needed. Name several nodes, or a host name
+    /// that leads to several.
     pub fn cluster(seeds: &[&str]) -> RedisOptions {
         RedisOptions::new(Urls::Cluster(seeds.iter().map(|url| url.to_string()).collect()))
     }
 
-    /// Runs a script on a pooled connection.
+    /// Makes a store on a pool that the program has anyway; talks to Redis when it is used. Redis knows the scripts, the keys and
+    /// the rights as with connections of the store's own, and a fleet may have stores of both kinds.
+    ///
+    /// What is lost by it, compared with a store that is [opened](RedisStore::open) by its URL:
+    /// - **Events.** Who waits for another process's fetch asks Redis after 20 ms, doubling to 500 ms, and `keep_fresh` inspects
+    ///   it now and then: a new token arrives later and costs more commands.
+    /// - **Limits.** A free connection is waited for 500 ms, twice as long by an updater. Everything else has the limits that
+    ///   the program has set on its connections; one that has none lets a flight wait for as long as Redis is silent, though callers
+    ///   keep their deadlines. Set them on each (`set_read_timeout`, `set_write_timeout`) below a third of the lease.
+    /// - **Signals.** A call that one interrupts fails, and is repeated once.
+    /// - **Broken connections.** One that timed out stays in the pool, for the pool does not see that.
+    /// - **Logins, TLS, name lookup, greatest age:** the pool's manager does as it does.
+    /// - **Forks.** A forked child needs a pool and a store of its own, and is told so.
+    /// - **Sharing.** All connections in use by the program are in the way of an updater, whose lease is running out.
+    ///
+    /// Its types are those of `r2d2` 0.8 and `redis` 1: this function, and the feature `pool`, change with them.
+    #[cfg(feature = "pool")]
+    pub fn from_pool<M>(pool: r2d2::Pool<M>) -> RedisStore
+    where
+        M: r2d2::ManageConnection,
+        M::Connection: redis::ConnectionLike,
+    {
+        RedisStore::on(lent::Lent::new(pool))
+    }
+
+    fn on(connections: impl Connections + 'static) -> RedisStore {
+        RedisStore(Arc::new(Shared { scripts: Scripts::new(), connections: Box::new(connections) }))
+    }
+
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(false, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(false, script, keys, args).map(Reply)
     }
 
     /// Runs the script of an updater, whose lease is running out.
     fn run_first(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(true, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(true, script, keys, args).map(Reply)
     }
 
-    /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
-    fn channel(&self, name: &TokenName) -> String {
-        key(name, &format!("events:{}", self.0.connector.dialer.database))
+    /// The channel of a grant's tokens, which is its database's alone: Redis itself publishes to all databases.
+    fn channel(&self, name: &TokenName) -> Result<String, StoreError> {
+        Ok(grant_key(name, &format!("events:{}", self.0.connections.database()?)))
     }
 }
 
@@ -130,9 +187,22 @@ fn key(name: &TokenName, part: &str) -> String {
     format!("{name}:{part}")
 }
 
+/// The keys that the tokens of a grant share: `namespace:{group}:grant:part`.
+fn grant_key(name: &TokenName, part: &str) -> String {
+    key(&name.of_grant(), part)
+}
+
 /// The keys of an egress, for all tokens of the group: `namespace:{group}:part:egress`.
 fn egress_key(name: &TokenName, part: &str, egress: &str) -> String {
     format!("{}:{{{}}}:{part}:{egress}", name.namespace, name.group)
+}
+
+/// Everything that is kept of a token, of its egress and of its grant.
+fn keys(name: &TokenName, egress: &str) -> [String; 7] {
+    let [token, meta] = ["token", "meta"].map(|part| key(name, part));
+    let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, egress));
+    let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
+    [token, meta, budget, pause, updater, carry, shared]
 }
 
 fn millis(span: Duration) -> String {
@@ -141,8 +211,7 @@ fn millis(span: Duration) -> String {
 
 impl Store for RedisStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, claim.egress));
+        let keys = keys(name, claim.egress);
         let (emission, burst) = emission_and_burst(claim);
         let args = [
             claim.attempt.to_string(),
@@ -154,7 +223,7 @@ impl Store for RedisStore {
         let [attempt, newer_than, lease, emission, burst] = args.each_ref().map(|arg| arg.as_bytes());
         self.run(
             &self.0.scripts.claim,
-            &[&token, &updater, &meta, &carry, &budget, &pause],
+            &keys.each_ref().map(|key| key.as_str()),
             &[claim.owner.as_bytes(), attempt, newer_than, lease, emission, burst],
         )?
         .claimed()
@@ -163,12 +232,13 @@ impl Store for RedisStore {
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
         let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
         let args = [lease.owner.as_bytes(), attempt.as_bytes(), generation.as_bytes(), length.as_bytes()];
-        self.run_first(&self.0.scripts.renew, &[&key(name, "updater")], &args)?.flag()
+        self.run_first(&self.0.scripts.renew, &[&grant_key(name, "updater")], &args)?.flag()
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let channel = self.channel(name);
+        let [token, meta] = ["token", "meta"].map(|part| key(name, part));
+        let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
+        let channel = self.channel(name)?;
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
         let age = grant.age.map_or("-1".into(), |age| age.as_millis().to_string());
@@ -187,7 +257,8 @@ impl Store for RedisStore {
             args.push(secret.reveal().as_bytes());
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
-        self.run_first(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
+        let keys = [&token, &meta, &updater, &carry, &shared].map(|key| key.as_str());
+        self.0.connections.commit(&self.0.scripts.commit, &keys, &args).map(Reply)?.committed()
     }
 
     fn record_failure(
@@ -196,11 +267,12 @@ impl Store for RedisStore {
         lease: &Lease,
         failure: &Failure<'_>,
     ) -> Result<Option<Pause>, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
+        let [token, meta] = ["token", "meta"].map(|part| key(name, part));
+        let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let args = [
             channel.as_bytes(),
             lease.owner.as_bytes(),
@@ -209,19 +281,20 @@ impl Store for RedisStore {
             failure.class.as_str().as_bytes(),
             pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told, &carry], &args)?.paused()
+        let keys = [&token, &meta, &told, &updater, &carry, &shared].map(|key| key.as_str());
+        self.run_first(&self.0.scripts.record_failure, &keys, &args)?.paused()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
-        let (channel, generation) = (self.channel(name), generation.to_string());
+        let (channel, generation) = (self.channel(name)?, generation.to_string());
         let keys = [key(name, "token"), key(name, "meta")];
         self.run(&self.0.scripts.invalidate, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
         Ok(())
     }
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
-        let keys = ["token", "updater", "meta"].map(|part| key(name, part));
-        let channel = self.channel(name);
+        let keys = [key(name, "token"), key(name, "meta"), grant_key(name, "updater")];
+        let channel = self.channel(name)?;
         let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
         let value = token.value.reveal();
         let args = [&channel, &generation, value, &left, &life].map(|arg| arg.as_bytes());
@@ -229,33 +302,28 @@ impl Store for RedisStore {
     }
 
     fn lift_pause(&self, name: &TokenName, egress: &str) -> Result<(), StoreError> {
-        let keys = [&*key(name, "meta"), &*egress_key(name, "pause", egress)];
+        let keys = [&*grant_key(name, "meta"), &*egress_key(name, "pause", egress)];
         self.run(&self.0.scripts.lift_pause, &keys, &[])?.flag().map(drop)
     }
 
     fn inspect(&self, name: &TokenName, egress: &str) -> Result<Inspection, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, egress));
-        let keys = [&token, &updater, &meta, &carry, &budget, &pause].map(|key| key.as_str());
-        self.run(&self.0.scripts.inspect, &keys, &[])?.inspection()
+        let keys = keys(name, egress);
+        self.run(&self.0.scripts.inspect, &keys.each_ref().map(|key| key.as_str()), &[])?.inspection()
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
-        let subscription = RedisSubscription::subscribe(self.0.connector.clone(), &self.channel(name));
-        Ok(Box::new(subscription.map_err(failure)?))
+        self.0.connections.subscribe(self.channel(name)?)
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
-        let updater = key(name, "updater");
-        self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
+        self.0.connections.exists(&grant_key(name, "updater"))
     }
 
     fn place(&self) -> String {
-        let Connector { route, dialer, .. } = &*self.0.connector;
-        format!("redis {route}/{}", dialer.database)
+        self.0.connections.place()
     }
 
     fn timeout(&self) -> Duration {
-        self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
+        self.0.connections.timeout()
     }
 }

@@ -12,7 +12,7 @@ use crate::error::FailureClass;
 use crate::policy::{COMMIT_TRANSIT, FIRST_PAUSE, MAX_BACKOFF, MAX_PAUSE, MIN_LIFE};
 use crate::token::Secret;
 use state::after;
-pub use state::{Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater};
+pub use state::{Carry, EgressState, FleetPause, GrantState, Meta, Presented, Span, StoredToken, TokenState, Updater};
 use std::time::Duration;
 
 impl TokenState {
@@ -47,10 +47,10 @@ impl TokenState {
         egress.spent = Some(Span { ends_at: arrival, length: micros(ahead) });
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
-        let Meta { granted, invalidated, doubted, .. } = self.meta;
-        let generation =
-            now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than).saturating_add(1));
-        self.meta.granted = generation;
+        let Meta { granted, invalidated, doubted, latest, .. } = self.meta;
+        let known = granted.max(latest).max(invalidated).max(doubted).max(stored).max(claim.newer_than);
+        let generation = now.max(known.saturating_add(1));
+        (self.meta.granted, self.meta.latest) = (generation, generation);
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
         let carry = self.hand_out_carry(now, &lease);
         self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });

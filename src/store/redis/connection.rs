@@ -7,9 +7,11 @@ use super::route::{Target, Trouble};
 use super::script::Script;
 use super::stream::Stream;
 use crate::clock;
-use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
+use std::cell::Cell;
+use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How many nodes of a cluster one place keeps connections to.
 const MAX_LINES: usize = 16;
@@ -31,19 +33,24 @@ impl Connection {
     /// Runs a script, and once more on a fresh connection if the first broke, or wherever the route leads then: a verb
     /// answers the same to a repetition, so a lost reply does no harm. Takes no longer than to connect once and two exchanges.
     pub fn run(&mut self, script: &Script, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
-        let call = |verb: &str, script: &str| cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args).take();
-        self.follow(keys[0], |ask| {
-            let answer = ask(&call("EVALSHA", script.digest()));
-            if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
-                return ask(&call("EVAL", script.text()));
-            }
-            answer
-        })
+        self.follow(keys[0], |ask| script.evaluate(keys, args, ask))
     }
 
     /// Returns whether the key is there.
     pub fn exists(&mut self, key: &str) -> RedisResult<bool> {
         self.follow(key, |ask| ask(cmd("EXISTS").arg(key))).map(|answer| answer == Value::Int(1))
+    }
+
+    /// Sends a command that the server answers within this limit, on the connection of the last script and no other.
+    pub fn wait(&mut self, command: &Cmd, limit: Duration) -> RedisResult<Value> {
+        let Some((target, mut stream)) = self.lines.pop() else {
+            return Err(io::Error::from(io::ErrorKind::NotConnected).into());
+        };
+        let answer = query(&mut stream, command, false, clock::deadline(self.connector.io_timeout + limit));
+        if !answer.as_ref().is_err_and(breaks) {
+            self.lines.push((target, stream));
+        }
+        answer
     }
 
     /// Asks the server that has the key.
@@ -53,11 +60,11 @@ impl Connection {
         exchange: impl Fn(&mut dyn FnMut(&Cmd) -> RedisResult<Value>) -> RedisResult<Value>,
     ) -> RedisResult<Value> {
         let connector = self.connector.clone();
-        let until = clock::deadline(connector.connect_timeout + 2 * connector.io_timeout);
-        connector.follow(key, until, |target, asking| {
-            let mut stream = self.line_to(target, until).map_err(Trouble::NotConnected)?;
+        let until = Cell::new(clock::deadline(connector.connect_timeout + 2 * connector.io_timeout));
+        connector.follow(key, &until, |target, asking| {
+            let mut stream = self.line_to(target, &until).map_err(Trouble::NotConnected)?;
             let mut ask = |command: &Cmd| {
-                let deadline = clock::deadline(connector.io_timeout).min(until);
+                let deadline = clock::deadline(connector.io_timeout).min(until.get());
                 query(&mut stream, command, asking, deadline)
             };
             match exchange(&mut ask) {
@@ -71,8 +78,8 @@ impl Connection {
     }
 
     /// Takes the connection to a server out, or makes one.
-    fn line_to(&mut self, target: &Target, until: Instant) -> RedisResult<Stream> {
-        self.lines.retain(|(of, _)| of.term == target.term);
+    fn line_to(&mut self, target: &Target, until: &Cell<Instant>) -> RedisResult<Stream> {
+        self.lines.retain(|(of, stream)| of.term == target.term && !stream.is_old());
         if let Some(at) = self.lines.iter().position(|(of, _)| of == target) {
             return Ok(self.lines.remove(at).1);
         }

@@ -1,14 +1,19 @@
 //! Makes a connection to an address: looks up its name, connects, logs in and selects the database, all until one deadline.
 
 use super::address::Address;
+use super::failure::code;
 use super::login::Login;
+use super::lookup::Lookups;
+use super::socket;
 use super::stream::Stream;
+use super::tls::TlsClient;
 use redis::{Cmd, ErrorKind, RedisResult, Value, cmd};
-use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Instant;
 
 /// How one talks to a server, wherever it is.
 pub struct Dialer {
+    pub lookups: Lookups,
+    pub tls: Option<TlsClient>,
     pub resp3: bool,
     pub database: i64,
 }
@@ -18,10 +23,13 @@ impl Dialer {
     pub fn dial(&self, address: &Address, login: &Login, deadline: Instant) -> RedisResult<Stream> {
         let mut stream = match address {
             Address::Tcp { host, port } => {
-                let addresses: Vec<SocketAddr> = (host.as_str(), *port).to_socket_addrs()?.collect();
-                Stream::tcp(&addresses, deadline)?
+                let tcp = socket::tcp(&self.lookups.find(host, *port, deadline)?, deadline)?;
+                match &self.tls {
+                    Some(tls) => Stream::new(tls.connect(host, tcp, deadline)?),
+                    None => Stream::new(tcp),
+                }
             }
-            Address::Unix(path) => Stream::unix(path, deadline)?,
+            Address::Unix(path) => Stream::new(socket::unix(path, deadline)?),
         };
         self.greet(&mut stream, login.user(), login.password(), deadline)?;
         Ok(stream)
@@ -55,7 +63,9 @@ impl Dialer {
             {
                 self.greet(stream, None, password, deadline)
             }
-            Err(error) if error.code().is_some() && !self.resp3 => {
+            Err(error)
+                if matches!(code(&error), Some("ERR" | "WRONGPASS" | "NOAUTH" | "NOPERM")) && password.is_some() =>
+            {
                 Err((ErrorKind::AuthenticationFailed, "Redis refused to log in").into())
             }
             logged_in => logged_in.and(selected).map(drop),

@@ -3,12 +3,14 @@
 
 use super::address::Address;
 use super::dial::Dialer;
+use super::failure::{code, in_io};
 use super::login::Login;
 use super::route::{Target, list};
 use super::stream::Stream;
 use crate::clock;
 use crate::fork::PerProcess;
 use crate::locks::{Condvar, Mutex};
+use crate::store::{StoreError, StoreErrorKind};
 use redis::{RedisError, RedisResult, Value, cmd};
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
@@ -174,17 +176,27 @@ impl Sentinels {
 
     /// Asks one sentinel, on the connection to it if that still stands.
     fn ask_one(&self, address: &Address, kept: &mut Option<Stream>, deadline: Instant) -> RedisResult<(u64, Address)> {
-        let answer = match kept.as_mut().map(|stream| self.query(stream, deadline)) {
-            Some(Ok(answer)) => answer,
+        self.ask_over(address, kept, deadline)
+            .map_err(of_sentinel)?
+            .ok_or_else(|| unreachable("the sentinels know no primary of this name; check the name in the URL"))
+    }
+
+    fn ask_over(
+        &self,
+        address: &Address,
+        kept: &mut Option<Stream>,
+        deadline: Instant,
+    ) -> RedisResult<Option<(u64, Address)>> {
+        match kept.as_mut().map(|stream| self.query(stream, deadline)) {
+            Some(Ok(answer)) => Ok(answer),
             _ => {
                 *kept = None;
                 let mut stream = self.dialer.dial(address, &self.login, deadline)?;
                 let answer = self.query(&mut stream, deadline)?;
                 *kept = Some(stream);
-                answer
+                Ok(answer)
             }
-        };
-        answer.ok_or_else(|| unreachable("the sentinels know no primary of this name; check the name in the URL"))
+        }
     }
 
     /// Returns the primary's address with the number of the configuration that made it one; `None` if the name is unknown.
@@ -252,8 +264,21 @@ fn passed(at: Option<Instant>) -> bool {
     at.is_none_or(|at| clock::left(at).is_zero())
 }
 
-fn unreachable(text: &'static str) -> RedisError {
-    io::Error::new(ErrorKind::NotConnected, text).into()
+fn unreachable(text: &str) -> RedisError {
+    in_io(StoreError::new(StoreErrorKind::Unreachable, text)).into()
+}
+
+/// Says what a sentinel's refusal means, which is not the primary's.
+fn of_sentinel(error: RedisError) -> RedisError {
+    let (kind, text) = match code(&error) {
+        None if error.kind() != redis::ErrorKind::AuthenticationFailed => return error,
+        None | Some("NOAUTH" | "WRONGPASS") => {
+            (StoreErrorKind::Denied, "the sentinels refused the credentials; check sentinel_user and sentinel_password")
+        }
+        Some("NOPERM") => (StoreErrorKind::Denied, "the sentinels' user lacks the command SENTINEL"),
+        Some(_) => (StoreErrorKind::Other, "a server that is named as a sentinel is none; check its host and port"),
+    };
+    in_io(StoreError::new(kind, text)).into()
 }
 
 impl fmt::Display for Sentinels {

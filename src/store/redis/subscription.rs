@@ -12,8 +12,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long after a renewal that failed the next one is tried.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
 pub struct RedisSubscription {
     connector: Arc<Connector>,
+    channel: String,
     target: Target,
     stream: Stream,
     /// Changes that came and have not been told.
@@ -22,11 +26,28 @@ pub struct RedisSubscription {
 
 impl RedisSubscription {
     /// Subscribes; Redis has confirmed it when this returns.
-    pub fn subscribe(connector: Arc<Connector>, channel: &str) -> RedisResult<RedisSubscription> {
-        let (target, stream) = connector.open(channel)?;
-        let mut subscription = RedisSubscription { connector, target, stream, received: VecDeque::new() };
-        subscription.ask(cmd("SUBSCRIBE").arg(channel))?;
+    pub fn subscribe(connector: Arc<Connector>, channel: String) -> RedisResult<RedisSubscription> {
+        let (target, stream) = connector.open(&channel)?;
+        let mut subscription = RedisSubscription { connector, channel, target, stream, received: VecDeque::new() };
+        subscription.ask(cmd("SUBSCRIBE").arg(&subscription.channel))?;
         Ok(subscription)
+    }
+
+    /// Goes over to a new connection, once that is subscribed, with all that the old one has brought. Stays with the old one as
+    /// long as there is no new one.
+    fn renew(&mut self) {
+        match RedisSubscription::subscribe(self.connector.clone(), self.channel.clone()) {
+            Ok(renewed) => {
+                let until = clock::deadline(Duration::from_millis(1));
+                while self.receive_one(until).is_ok() {}
+                (self.target, self.stream) = (renewed.target, renewed.stream);
+                self.received.extend(renewed.received);
+            }
+            Err(error) => {
+                log::debug!(target: "token_manager::redis", "a subscription could not be renewed: {}", failure(error));
+                self.stream.renew_at = Some(clock::deadline(RENEW_AGAIN));
+            }
+        }
     }
 
     /// Sends a command and waits until it is answered.
@@ -59,6 +80,9 @@ impl RedisSubscription {
 
 impl Subscription for RedisSubscription {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
+        if self.stream.is_old() {
+            self.renew();
+        }
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
         while self.received.is_empty() {
             self.must_still_count()?;

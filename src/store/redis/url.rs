@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::login::Login;
 use redis::{IntoConnectionInfo, ProtocolVersion};
+use std::borrow::Cow;
 
 const SENTINEL_PORT: u16 = 26379;
 
@@ -92,21 +93,37 @@ fn has_port(host: &str) -> bool {
 /// What the URL of one server says.
 pub struct Url {
     pub address: Address,
+    pub tls: bool,
+    /// Whether it asks to trust any certificate.
+    pub insecure: bool,
     pub resp3: bool,
     pub database: i64,
     pub login: Login,
 }
 
 impl Url {
-    /// Reads a URL; `None` if it is none, or asks for what cannot be had.
+    /// Reads a URL; `None` if it is none.
     pub fn parse(url: &str) -> Option<Url> {
-        let info = url.into_connection_info().ok()?;
+        let (url, tls) = without_tls(url);
+        let info = url.as_ref().into_connection_info().ok()?;
         let settings = info.redis_settings();
         Some(Url {
             address: Address::from_url(info.addr())?,
+            tls,
+            insecure: tls && url.contains('#'),
             resp3: settings.protocol() == ProtocolVersion::RESP3,
             database: settings.db(),
             login: Login::from_url(settings.username(), settings.password()),
         })
     }
+}
+
+/// Returns the URL as one that the parser reads without a feature for TLS, and whether TLS is asked for.
+fn without_tls(url: &str) -> (Cow<'_, str>, bool) {
+    for (with, without) in [("rediss://", "redis://"), ("valkeys://", "valkey://")] {
+        if let Some(rest) = url.strip_prefix(with) {
+            return (format!("{without}{rest}").into(), true);
+        }
+    }
+    (url.into(), false)
 }
