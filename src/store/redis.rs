@@ -38,6 +38,7 @@ mod sentinel;
 mod socket;
 mod stream;
 mod subscription;
+mod target;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(not(feature = "tls"))]

@@ -2,7 +2,7 @@
 //! is told which.
 
 use super::address::Address;
-use super::route::{Target, list};
+use super::target::{Target, list};
 use crate::fork::PerProcess;
 use crate::locks::Mutex;
 use redis::RedisError;

@@ -4,9 +4,10 @@
 use super::dial::Dialer;
 use super::failure::{failure, in_io};
 use super::login::{Login, Logins};
-use super::route::{Next, Route, Target, Trouble};
+use super::route::{Next, Route, Trouble};
 use super::sentinel::must_be_primary;
 use super::stream::Stream;
+use super::target::Target;
 use crate::clock;
 use redis::{ErrorKind, RedisResult};
 use std::cell::Cell;

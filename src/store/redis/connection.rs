@@ -3,9 +3,10 @@
 
 use super::connect::Connector;
 use super::failure::breaks;
-use super::route::{Target, Trouble};
+use super::route::Trouble;
 use super::script::Script;
 use super::stream::Stream;
+use super::target::Target;
 use crate::clock;
 use redis::{Cmd, RedisResult, Value, cmd};
 use std::cell::Cell;

@@ -4,6 +4,7 @@ use super::address::Address;
 use super::cluster::Cluster;
 use super::failure::code;
 use super::sentinel::Sentinels;
+use super::target::Target;
 use redis::{RedisError, RedisResult};
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -16,14 +17,6 @@ pub enum Route {
     Sentinel(Sentinels),
     /// It is the node of a cluster that has the slot of the key.
     Cluster(Cluster),
-}
-
-/// A server as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    pub address: Address,
-    /// How often the sentinels have named another primary before: no connection of an earlier term is used again.
-    pub term: u64,
 }
 
 /// Why there is no good answer.
@@ -133,11 +126,4 @@ impl fmt::Display for Route {
             Route::Cluster(cluster) => cluster.fmt(f),
         }
     }
-}
-
-/// Writes addresses in an order of their own, so that theirs in a URL makes no difference.
-pub fn list(f: &mut fmt::Formatter<'_>, addresses: &[Address]) -> fmt::Result {
-    let mut sorted: Vec<String> = addresses.iter().map(Address::to_string).collect();
-    sorted.sort();
-    f.write_str(&sorted.join(","))
 }

@@ -5,8 +5,8 @@ use super::address::Address;
 use super::dial::Dialer;
 use super::failure::{code, in_io};
 use super::login::Login;
-use super::route::{Target, list};
 use super::stream::Stream;
+use super::target::{Target, list};
 use crate::clock;
 use crate::fork::PerProcess;
 use crate::locks::{Condvar, Mutex};
@@ -22,7 +22,8 @@ pub const CONFIRMED: Duration = Duration::from_secs(1);
 const TRUSTED: Duration = Duration::from_secs(1);
 /// How soon the sentinels are asked again when the primary does not answer.
 const SUSPECTED: Duration = Duration::from_millis(25);
-/// How long a sentinel that did not answer is left alone while others do.
+/// How long a sentinel that did not answer is left alone while others do, and what it said last outweighs an older
+/// configuration: the others learn of a new one seconds later.
 const REST: Duration = Duration::from_secs(5);
 
 /// The sentinels of one primary.
@@ -46,6 +47,9 @@ struct State {
 #[derive(Default)]
 struct Told {
     primary: Option<Address>,
+    /// The number of the configuration that made it the primary, and until when an older one does not count.
+    epoch: u64,
+    epoch_counts_until: Option<Instant>,
     term: u64,
     /// Before this nobody asks.
     confirmed_until: Option<Instant>,
@@ -110,7 +114,7 @@ impl Sentinels {
         let mut lines = mem::take(&mut told.lines);
         lines.resize_with(self.addresses.len(), Line::default);
         // A primary that answers is not kept waiting for sentinels that do not.
-        let limit = if told.primary.is_some() { deadline.min(clock::deadline(self.limit)) } else { deadline };
+        let limit = if told.trusted_until.is_some() { deadline.min(clock::deadline(self.limit)) } else { deadline };
         drop(told);
         let round = Round(state);
         let answer = self.ask(&mut lines, limit);
@@ -122,17 +126,20 @@ impl Sentinels {
         outcome
     }
 
-    fn take_in(&self, told: &mut Told, answer: RedisResult<Address>) -> RedisResult<Target> {
+    fn take_in(&self, told: &mut Told, answer: RedisResult<(u64, Address)>) -> RedisResult<Target> {
         told.confirmed_until = Some(clock::deadline(CONFIRMED));
         told.trusted_until = Some(clock::deadline(CONFIRMED + TRUSTED));
         told.again_at = Some(clock::deadline(SUSPECTED));
         match answer {
-            Ok(primary) if told.primary.as_ref() != Some(&primary) => {
-                log::info!(target: "token_manager::redis", "the primary of {} is {primary}", self.name);
-                told.primary = Some(primary);
-                told.term += 1;
+            Ok((epoch, _)) if epoch < told.epoch && !passed(told.epoch_counts_until) => {}
+            Ok((epoch, primary)) => {
+                (told.epoch, told.epoch_counts_until) = (epoch, Some(clock::deadline(REST)));
+                if told.primary.as_ref() != Some(&primary) {
+                    log::info!(target: "token_manager::redis", "the primary of {} is {primary}", self.name);
+                    told.primary = Some(primary);
+                    told.term += 1;
+                }
             }
-            Ok(_) => {}
             // A primary that works goes on without its sentinels.
             Err(error) => match told.target() {
                 Some(_) => {
@@ -144,9 +151,9 @@ impl Sentinels {
         told.target().ok_or_else(|| unreachable("no sentinel told where the primary is"))
     }
 
-    /// Asks all sentinels and returns the address of the newest configuration, and of those that are equally new the one that
-    /// most of them name.
-    fn ask(&self, lines: &mut [Line], deadline: Instant) -> RedisResult<Address> {
+    /// Asks all sentinels and returns the newest configuration, and of those that are equally new the one that most of them
+    /// name.
+    fn ask(&self, lines: &mut [Line], deadline: Instant) -> RedisResult<(u64, Address)> {
         let mut named: Vec<(u64, Address)> = Vec::new();
         let mut last = None;
         let (rested, resting): (Vec<_>, Vec<_>) = (0..lines.len()).partition(|at| passed(lines[*at].rests_until));
@@ -171,7 +178,7 @@ impl Sentinels {
         let votes = |of: &(u64, Address)| named.iter().filter(|other| *other == of).count();
         let newest = named.iter().max_by_key(|answer| (answer.0, votes(answer)));
         let nobody = || last.unwrap_or_else(|| unreachable("no sentinel was asked"));
-        newest.map(|(_, address)| address.clone()).ok_or_else(nobody)
+        newest.cloned().ok_or_else(nobody)
     }
 
     /// Asks one sentinel, on the connection to it if that still stands.

@@ -2,8 +2,8 @@
 
 use super::connect::Connector;
 use super::failure::failure;
-use super::route::Target;
 use super::stream::Stream;
+use super::target::Target;
 use crate::clock;
 use crate::error::FailureClass;
 use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
