@@ -28,8 +28,8 @@ fn a_worker_without_orders_does_nothing() {
 #[test]
 fn the_store_in_a_cluster_keeps_the_contract() {
     let cluster = RedisCluster::start().unwrap();
-    for node in &cluster.nodes {
-        let store = RedisStore::open(&format!("redis+cluster://127.0.0.1:{}", node.port())).unwrap();
+    for (node, query) in cluster.nodes.iter().zip(["", "/0", "/?protocol=resp3", "?protocol=resp3", "/", ""]) {
+        let store = RedisStore::open(&format!("redis+cluster://127.0.0.1:{}{query}", node.port())).unwrap();
         contract::check(&store);
         contract::check_events(&store);
         cluster.nodes[..3].iter().for_each(|node| drop(node.command(&["FLUSHALL"])));

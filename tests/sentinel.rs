@@ -46,6 +46,7 @@ fn sentinels_and_servers_with_passwords_of_their_own_are_asked_with_them() {
     let list = hosts.join(",");
     let one_url = format!("redis+sentinel://app:redis-pw@{list}/{MASTER}/3?sentinel_password=sentinel-pw");
     contract::check(&RedisStore::open(&one_url).unwrap());
+    contract::check(&RedisStore::open(&format!("{one_url}&protocol=resp3")).unwrap());
     assert_ne!(trio.servers[0].command(&["INFO", "keyspace"]).find("db3"), None, "the database is that of the URL");
 
     let urls: Vec<_> = hosts.iter().map(|host| format!("redis://:sentinel-pw@{host}")).collect();
@@ -65,6 +66,53 @@ fn sentinels_and_servers_with_passwords_of_their_own_are_asked_with_them() {
     assert!(fails(&redis).to_string().contains("is named as a sentinel is none"), "{}", fails(&redis));
     for url in ["redis+sentinel://127.0.0.1:1", "redis+sentinel://127.0.0.1:1/", "redis+sentinel://,/name"] {
         assert_eq!(RedisStore::open(url).err().unwrap().kind(), StoreErrorKind::Malformed, "{url}");
+    }
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn sentinels_and_servers_that_speak_tls_are_followed_over_a_failover() {
+    use testbed::certificates::Authority;
+    use token_manager::Tls;
+    let authority = Authority::new();
+    let identity = authority.issue("server", &["127.0.0.1"]);
+    let (servers, ports): (Vec<_>, Vec<_>) =
+        (0..3).map(|_| authority.start_redis(&identity, false, &["--tls-replication", "yes"])).unzip();
+    let lines = format!(
+        "tls-port TLS_PORT\ntls-replication yes\ntls-auth-clients no\ntls-cert-file {}\ntls-key-file {}\n\
+         tls-ca-cert-file {}",
+        identity.certificate.display(),
+        identity.key.display(),
+        authority.file().display()
+    );
+    let trio = Sentinels::over(servers, ports, "sentinel-pw", &lines).unwrap();
+    let hosts: Vec<_> = trio.sentinels.iter().map(|one| format!("127.0.0.1:{}", one.tls_port())).collect();
+    let url = format!("rediss+sentinel://{}/{MASTER}?sentinel_password=sentinel-pw", hosts.join(","));
+    let open = |url: &str| {
+        let patient =
+            RedisStore::options(url).connect_timeout(Duration::from_secs(5)).io_timeout(Duration::from_secs(2));
+        patient.tls(Tls::new().ca_file(authority.file())).open().unwrap()
+    };
+    let store = open(&url);
+    contract::check(&store);
+    contract::check_events(&store);
+    trio.failover();
+    wait_until("the sentinels name another one", || trio.primary() != 0);
+    wait_until("the store follows", || {
+        let generation = strangers_token(&store);
+        generation > 0 && granted(&trio.servers[trio.primary()]) == generation
+    });
+    let error = open(&url.replace("?", "?sentinel_tls=false&")).inspect(&name(), "default").unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unreachable, "they speak TLS there: {error}");
+}
+
+/// Has a stranger ask for the right to fetch, and returns the generation of it, 0 if somebody has it.
+fn strangers_token(store: &RedisStore) -> u64 {
+    let (lease, budget) = (Duration::from_millis(200), Some(Budget::per_minute(60_000).burst(1_000)));
+    let claim = Claim { owner: "stranger", attempt: 1, newer_than: u64::MAX / 2, lease, budget, egress: "default" };
+    match store.claim(&name(), &claim) {
+        Ok(Claimed::Granted { generation, .. }) => generation,
+        _ => 0,
     }
 }
 

@@ -17,6 +17,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 pub struct Sentinel {
     child: Child,
     port: u16,
+    tls_port: u16,
     login: String,
     _folder: TempDir,
 }
@@ -24,6 +25,8 @@ pub struct Sentinel {
 /// The three sentinels and what they watch.
 pub struct Sentinels {
     pub servers: Vec<RedisServer>,
+    /// The ports at which the sentinels and replicas reach the servers.
+    ports: Vec<u16>,
     pub sentinels: Vec<Sentinel>,
     login: String,
 }
@@ -35,11 +38,17 @@ impl Sentinels {
     }
 
     /// As [`start`](Sentinels::start), with more arguments for each Redis, a password of the sentinels, and more lines for their
-    /// files; an empty password is none.
+    /// files, in which `TLS_PORT` becomes a free one; an empty password is none.
     pub fn start_with(args: &[&str], password: &str, lines: &str) -> Result<Sentinels, String> {
         let args: Vec<&str> = ["--repl-diskless-sync-delay", "0"].iter().chain(args).copied().collect();
         let servers = (0..3).map(|_| RedisServer::start_with(&args)).collect::<Result<Vec<_>, _>>()?;
-        let port = servers[0].port().to_string();
+        let ports = servers.iter().map(RedisServer::port).collect();
+        Sentinels::over(servers, ports, password, lines)
+    }
+
+    /// Starts sentinels over these servers, of which the first is to be the primary, and which are reached at these ports.
+    pub fn over(servers: Vec<RedisServer>, ports: Vec<u16>, password: &str, lines: &str) -> Result<Sentinels, String> {
+        let port = ports[0].to_string();
         for replica in &servers[1..] {
             replica.try_command(&["REPLICAOF", "127.0.0.1", &port])?;
         }
@@ -55,7 +64,7 @@ impl Sentinels {
         };
         let sentinel = || Sentinel::start(&format!("{watched}{secret}"), &login);
         let sentinels = (0..3).map(|_| sentinel()).collect::<Result<Vec<_>, _>>()?;
-        let trio = Sentinels { servers, sentinels, login };
+        let trio = Sentinels { servers, ports, sentinels, login };
         trio.wait_until_ready(2)?;
         Ok(trio)
     }
@@ -100,7 +109,7 @@ impl Sentinels {
         let name = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER];
         let answer = self.sentinels.iter().find_map(|sentinel| sentinel.ask(&name).ok()).expect("a living sentinel");
         let port: u16 = answer.lines().nth(1).and_then(|port| port.parse().ok()).expect("an address");
-        self.servers.iter().position(|server| server.port() == port).expect("one of the servers")
+        self.ports.iter().position(|other| *other == port).expect("one of the servers")
     }
 
     /// Has another server become the primary while all are well.
@@ -114,14 +123,15 @@ impl Sentinel {
     pub fn start(lines: &str, login: &str) -> Result<Sentinel, String> {
         let folder = tempfile::Builder::new().prefix("token-manager-sentinel-").tempdir();
         let folder = folder.map_err(|error| format!("cannot make a temporary folder: {error}"))?;
-        let port = free_port()?;
+        let (port, tls_port) = (free_port()?, free_port()?);
+        let lines = lines.replace("TLS_PORT", &tls_port.to_string());
         let (file, at) = (folder.path().join("sentinel.conf"), folder.path().display());
         let text = format!("port {port}\nbind 127.0.0.1\ndir {at}\nlogfile {at}/log\n{lines}");
         fs::write(&file, text).map_err(|error| format!("no sentinel's file: {error}"))?;
         let mut command = Command::new(RedisServer::find().ok_or("no redis-server")?);
         command.arg(file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| format!("cannot start a sentinel: {error}"))?;
-        let sentinel = Sentinel { child, port, login: login.into(), _folder: folder };
+        let sentinel = Sentinel { child, port, tls_port, login: login.into(), _folder: folder };
         let deadline = Instant::now() + READY_LIMIT;
         while sentinel.ask(&["PING"]).is_err() {
             if Instant::now() > deadline {
@@ -134,6 +144,11 @@ impl Sentinel {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port for which `TLS_PORT` stands in its file.
+    pub fn tls_port(&self) -> u16 {
+        self.tls_port
     }
 
     /// Asks it anything.

@@ -172,7 +172,7 @@ impl RedisOptions {
             return refuse("the URL has a password, and credentials are set: leave one of them out".into());
         }
         #[cfg(feature = "tls")]
-        if self.tls.is_some() && !url.tls {
+        if self.tls.is_some() && !url.tls && !matches!(&route, Route::Sentinel(sentinels) if sentinels.speak_tls()) {
             return refuse("TLS is set, and the URL is one without; write rediss://".into());
         }
         Ok(Connector {
@@ -195,7 +195,7 @@ impl RedisOptions {
             Urls::Sentinel { primary, sentinels } => {
                 let (url, (sentinel, addresses)) = (parse(primary)?, parse_all(sentinels)?);
                 let Address::Tcp { host: name, .. } = &url.address else { return Err(malformed()) };
-                let dialer = self.dialer(&sentinel)?;
+                let dialer = Dialer { resp3: false, database: 0, ..self.dialer(&sentinel)? };
                 let sentinels = Sentinels::new(name.clone(), addresses, dialer, sentinel.login, self.connect_timeout);
                 Ok((Route::Sentinel(sentinels), url))
             }

@@ -74,6 +74,11 @@ impl Sentinels {
         Sentinels { name, addresses, dialer, login, limit, state: PerProcess::default() }
     }
 
+    #[cfg(feature = "tls")]
+    pub fn speak_tls(&self) -> bool {
+        self.dialer.tls.is_some()
+    }
+
     fn state(&self) -> &State {
         self.state.get(State::default)
     }
