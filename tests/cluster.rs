@@ -231,6 +231,25 @@ fn the_death_of_a_node_costs_four_processes_of_25_threads_no_error_and_no_fetch(
     fleet.ends_well("the death of a node");
 }
 
+#[test]
+fn a_forked_child_finds_its_own_way_in_a_cluster() {
+    let (cluster, issuer) = (RedisCluster::start().unwrap(), Issuer::start("127.0.0.1:0", Options::default()).unwrap());
+    let args = ["a_worker_without_orders_does_nothing", "--exact", "--nocapture"];
+    let mut worker = Worker::start(&args, &format!("redis={} issuer={}", cluster.url(), issuer.url()));
+    for fetches in 1..4 {
+        worker.get("all", THREADS, LONG);
+        assert_eq!(worker.got("all").number("ok"), THREADS as u64);
+        assert_eq!(issuer.stats().asked, fetches);
+        // The child rejects the token, fetches another on connections of its own, and ends.
+        worker.order("fork");
+        assert_eq!(worker.word("got tag=child").number("ok"), 1);
+        assert_eq!(worker.word("forked").text("reaped"), "true");
+        assert_eq!(issuer.stats().asked, fetches + 1);
+        worker.order("reject old 1");
+        worker.word("rejected tag=old");
+    }
+}
+
 /// No limit of a call is overrun while nobody has the slot.
 #[test]
 fn while_a_slot_has_no_node_calls_end_within_their_limits() {

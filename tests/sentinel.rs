@@ -309,6 +309,24 @@ fn a_planned_failover_is_followed_within_a_second_and_no_token_of_the_old_primar
 }
 
 #[test]
+fn a_forked_child_asks_the_sentinels_itself() {
+    let (trio, issuer) = (Sentinels::start().unwrap(), Issuer::start("127.0.0.1:0", Options::default()).unwrap());
+    let args = ["a_worker_without_orders_does_nothing", "--exact", "--nocapture"];
+    let mut worker = Worker::start(&args, &format!("redis={} issuer={}", trio.url(), issuer.url()));
+    worker.get("all", THREADS, LONG);
+    assert_eq!(worker.got("all").number("ok"), THREADS as u64);
+    // The child rejects the token, fetches another on connections of its own, and ends.
+    worker.order("fork");
+    assert_eq!(worker.word("got tag=child").number("ok"), 1);
+    assert_eq!(worker.word("forked").text("reaped"), "true");
+    worker.order("reject old 1");
+    worker.word("rejected tag=old");
+    worker.get("all", THREADS, LONG);
+    assert_eq!(worker.got("all").number("ok"), THREADS as u64);
+    assert_eq!(issuer.stats().asked, 2);
+}
+
+#[test]
 fn nothing_is_asked_of_sentinels_that_nobody_needs() {
     let trio = Sentinels::start().unwrap();
     let store = RedisStore::open(&trio.url()).unwrap();
