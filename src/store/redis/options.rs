@@ -7,9 +7,8 @@ use super::durability::Durability;
 use super::login::{self, Credentials, Login, Logins};
 use super::lookup::Lookups;
 use super::route::Route;
-#[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::tls::TlsClient;
+use super::tls_client::TlsClient;
 use crate::store::{StoreError, StoreErrorKind};
 use redis::{IntoConnectionInfo, ProtocolVersion};
 use std::borrow::Cow;
@@ -29,7 +28,6 @@ pub struct RedisOptions {
     pub(super) threadless: bool,
     credentials: Option<Credentials>,
     max_connection_age: Option<Duration>,
-    #[cfg(feature = "tls")]
     tls: Option<Tls>,
     pub(super) durability: Option<Durability>,
 }
@@ -45,7 +43,6 @@ impl RedisOptions {
             threadless: false,
             credentials: None,
             max_connection_age: None,
-            #[cfg(feature = "tls")]
             tls: None,
             durability: None,
         }
@@ -117,7 +114,6 @@ impl RedisOptions {
     }
 
     /// Sets what `rediss://` needs beyond the URL. Defaults to the CAs that the system trusts, and no certificate of one's own.
-    #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> RedisOptions {
         self.tls = Some(tls);
         self
@@ -199,7 +195,6 @@ impl RedisOptions {
         })
     }
 
-    #[cfg(feature = "tls")]
     fn tls_client(&self, with_tls: bool) -> Result<Option<TlsClient>, StoreError> {
         let refuse = |message: &str| Err(StoreError::new(StoreErrorKind::Malformed, message));
         match (&self.tls, with_tls) {
@@ -210,13 +205,6 @@ impl RedisOptions {
             (Some(_), false) => refuse("TLS is set, and the URL is one without; write rediss://"),
             (None, false) => Ok(None),
         }
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn tls_client(&self, with_tls: bool) -> Result<Option<TlsClient>, StoreError> {
-        let message =
-            "a rediss:// URL needs TLS, which this build leaves out; build token-manager with its feature `tls`";
-        if with_tls { Err(StoreError::new(StoreErrorKind::Malformed, message)) } else { Ok(None) }
     }
 }
 
