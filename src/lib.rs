@@ -81,9 +81,7 @@ pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use store::Store;
 pub use store::memory::MemoryStore;
-#[cfg(feature = "tls")]
-pub use store::redis::Tls;
-pub use store::redis::{Login, RedisOptions, RedisStore};
+pub use store::redis::{Login, RedisOptions, RedisStore, Tls};
 pub use token::Token;
 
 /// The pure parts, for this project's own models, simulations, benches and C ABI. Not part of the public face: any release

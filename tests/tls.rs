@@ -1,5 +1,4 @@
 //! TLS to a real Redis: whom the store trusts, whom Redis trusts, limits, signals, renewed certificates, and the errors.
-#![cfg(feature = "tls")]
 
 use std::fs;
 use std::io::Read;

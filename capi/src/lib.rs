@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 2 | `manager` | managers, their figures and guards |
 //! | 1 | `options` | the settings of one |
-//! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
+//! | 0 | `store` `tls` `login` `source` `token` `error` `logging` | stores, TLS and logins; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
 //! Unsafe code is allowed in this crate alone. Every pointer that comes in is checked for NULL, and in debug builds
@@ -14,9 +14,11 @@ mod call;
 mod error;
 mod handle;
 mod logging;
+mod login;
 mod manager;
 mod options;
 mod outcome;
 mod source;
 mod store;
+mod tls;
 mod token;

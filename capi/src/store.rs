@@ -2,11 +2,14 @@
 
 use crate::call::{call, call_or, required, text, write};
 use crate::handle;
+use crate::login::Credentials;
 use crate::outcome::TkmError;
 use std::ffi::c_char;
+use std::path::PathBuf;
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
-use token_manager::{MemoryStore, RedisOptions, RedisStore};
+use token_manager::{MemoryStore, RedisOptions, RedisStore, Tls};
 
 /// A store that several managers may share.
 pub enum TkmStore {
@@ -22,6 +25,28 @@ pub struct TkmRedisOptions {
     pool_timeout: Option<Duration>,
     pool_size: Option<u32>,
     threadless: bool,
+    pub max_connection_age: Option<Duration>,
+    pub credentials: Option<Arc<Credentials>>,
+    pub credentials_file: Option<PathBuf>,
+    pub tls: Option<Tls>,
+}
+
+impl TkmRedisOptions {
+    /// Returns the options of this URL with what was set.
+    fn of(&self, url: &str) -> RedisOptions {
+        let mut redis = RedisStore::options(url);
+        redis = self.connect_timeout.into_iter().fold(redis, RedisOptions::connect_timeout);
+        redis = self.io_timeout.into_iter().fold(redis, RedisOptions::io_timeout);
+        redis = self.pool_timeout.into_iter().fold(redis, RedisOptions::pool_timeout);
+        redis = self.pool_size.into_iter().fold(redis, RedisOptions::pool_size);
+        redis = self.max_connection_age.into_iter().fold(redis, RedisOptions::max_connection_age);
+        redis = self.credentials_file.iter().fold(redis, RedisOptions::credentials_file);
+        if let Some(credentials) = self.credentials.clone() {
+            redis = redis.credentials(move || credentials.next());
+        }
+        redis = self.tls.iter().cloned().fold(redis, RedisOptions::tls);
+        if self.threadless { redis.without_thread() } else { redis }
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -39,15 +64,27 @@ pub unsafe extern "C" fn tkm_redis_options_free(options: *mut TkmRedisOptions) {
     });
 }
 
-/// Changes one number.
+/// Changes one option.
 ///
 /// # Safety
 /// `options` is NULL or a handle of this library that no other thread uses.
-unsafe fn set_redis(options: *mut TkmRedisOptions, change: impl FnOnce(&mut TkmRedisOptions)) -> i32 {
+pub unsafe fn set_redis(
+    options: *mut TkmRedisOptions,
+    change: impl FnOnce(&mut TkmRedisOptions) -> Result<(), TkmError>,
+) -> i32 {
     // SAFETY: by the caller's promise; no error is asked for.
+    unsafe { call(ptr::null_mut(), || change(required(handle::borrow_mut(options, "tkm_redis_options"), "options")?)) }
+}
+
+/// Changes one number.
+///
+/// # Safety
+/// As for [`set_redis`].
+unsafe fn set_number(options: *mut TkmRedisOptions, change: impl FnOnce(&mut TkmRedisOptions)) -> i32 {
+    // SAFETY: by the caller's promise.
     unsafe {
-        call(ptr::null_mut(), || {
-            change(required(handle::borrow_mut(options, "tkm_redis_options"), "options")?);
+        set_redis(options, |options| {
+            change(options);
             Ok(())
         })
     }
@@ -58,7 +95,7 @@ unsafe fn set_redis(options: *mut TkmRedisOptions, change: impl FnOnce(&mut TkmR
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_connect_ms(options: *mut TkmRedisOptions, ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.connect_timeout = Some(Duration::from_millis(ms))) }
+    unsafe { set_number(options, |options| options.connect_timeout = Some(Duration::from_millis(ms))) }
 }
 
 /// # Safety
@@ -66,7 +103,7 @@ pub unsafe extern "C" fn tkm_redis_options_connect_ms(options: *mut TkmRedisOpti
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_io_ms(options: *mut TkmRedisOptions, ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.io_timeout = Some(Duration::from_millis(ms))) }
+    unsafe { set_number(options, |options| options.io_timeout = Some(Duration::from_millis(ms))) }
 }
 
 /// # Safety
@@ -74,7 +111,7 @@ pub unsafe extern "C" fn tkm_redis_options_io_ms(options: *mut TkmRedisOptions, 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_pool_wait_ms(options: *mut TkmRedisOptions, ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.pool_timeout = Some(Duration::from_millis(ms))) }
+    unsafe { set_number(options, |options| options.pool_timeout = Some(Duration::from_millis(ms))) }
 }
 
 /// # Safety
@@ -82,7 +119,7 @@ pub unsafe extern "C" fn tkm_redis_options_pool_wait_ms(options: *mut TkmRedisOp
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_pool_size(options: *mut TkmRedisOptions, size: u32) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.pool_size = Some(size)) }
+    unsafe { set_number(options, |options| options.pool_size = Some(size)) }
 }
 
 /// # Safety
@@ -90,7 +127,7 @@ pub unsafe extern "C" fn tkm_redis_options_pool_size(options: *mut TkmRedisOptio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_without_thread(options: *mut TkmRedisOptions) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.threadless = true) }
+    unsafe { set_number(options, |options| options.threadless = true) }
 }
 
 /// # Safety
@@ -107,14 +144,9 @@ pub unsafe extern "C" fn tkm_store_redis(
         write(store, ptr::null_mut());
         call(error, || {
             required((!store.is_null()).then_some(()), "store")?;
-            let mut redis = RedisStore::options(text(url, "url")?);
-            if let Some(set) = handle::borrow(options, "tkm_store_redis") {
-                redis = set.connect_timeout.into_iter().fold(redis, RedisOptions::connect_timeout);
-                redis = set.io_timeout.into_iter().fold(redis, RedisOptions::io_timeout);
-                redis = set.pool_timeout.into_iter().fold(redis, RedisOptions::pool_timeout);
-                redis = set.pool_size.into_iter().fold(redis, RedisOptions::pool_size);
-                redis = if set.threadless { redis.without_thread() } else { redis };
-            }
+            let url = text(url, "url")?;
+            let set = handle::borrow(options, "tkm_store_redis");
+            let redis = set.map_or_else(|| RedisStore::options(url), |set| set.of(url));
             write(store, handle::give(TkmStore::Redis(redis.open()?)));
             Ok(())
         })

@@ -39,16 +39,16 @@ mod socket;
 mod stream;
 mod subscription;
 mod target;
+mod tls;
 #[cfg(feature = "tls")]
-mod tls;
+mod tls_client;
 #[cfg(not(feature = "tls"))]
-#[path = "redis/no_tls.rs"]
-mod tls;
+#[path = "redis/no_tls_client.rs"]
+mod tls_client;
 mod url;
 
 pub use login::Login;
 pub use options::RedisOptions;
-#[cfg(feature = "tls")]
 pub use tls::Tls;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.

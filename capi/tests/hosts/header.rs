@@ -66,6 +66,8 @@ fn each_section_of_the_header_has_a_file() {
     let files = [
         ("Errors", "error"),
         ("Stores", "store"),
+        ("TLS to Redis", "tls"),
+        ("Logins of Redis that expire", "login"),
         ("The fetch callback", "source"),
         ("Options", "options"),
         ("Tokens", "token"),

@@ -6,7 +6,7 @@ use super::login::Login;
 use super::lookup::Lookups;
 use super::socket;
 use super::stream::Stream;
-use super::tls::TlsClient;
+use super::tls_client::TlsClient;
 use redis::{Cmd, ErrorKind, RedisResult, Value, cmd};
 use std::time::Instant;
 

@@ -1,6 +1,6 @@
 //! What an error of Redis means: which one it is, whether its connection is still good, and what to tell the user.
 
-use super::tls;
+use super::tls_client;
 use crate::store::{StoreError, StoreErrorKind};
 use redis::{ErrorKind, RedisError};
 use std::error::Error;
@@ -52,7 +52,7 @@ pub fn failure(error: RedisError) -> StoreError {
     if let Some(error) = as_io(&error).and_then(|error| error.get_ref()?.downcast_ref::<StoreError>()) {
         return error.duplicate();
     }
-    if let Some(advice) = as_io(&error).and_then(tls::advice) {
+    if let Some(advice) = as_io(&error).and_then(tls_client::advice) {
         return StoreError::new(StoreErrorKind::Denied, advice).because(error);
     }
     let code = code(&error).unwrap_or_default().to_owned();

@@ -9,9 +9,8 @@ use super::login::{self, Credentials, Login, Logins};
 use super::lookup::Lookups;
 use super::route::Route;
 use super::sentinel::Sentinels;
-#[cfg(feature = "tls")]
 use super::tls::Tls;
-use super::tls::TlsClient;
+use super::tls_client::TlsClient;
 use super::url::{Url, Urls};
 use crate::store::{StoreError, StoreErrorKind};
 use std::fmt;
@@ -30,7 +29,6 @@ pub struct RedisOptions {
     pub(super) threadless: bool,
     credentials: Option<Credentials>,
     max_connection_age: Option<Duration>,
-    #[cfg(feature = "tls")]
     tls: Option<Tls>,
     pub(super) durability: Option<Durability>,
 }
@@ -46,7 +44,6 @@ impl RedisOptions {
             threadless: false,
             credentials: None,
             max_connection_age: None,
-            #[cfg(feature = "tls")]
             tls: None,
             durability: None,
         }
@@ -118,7 +115,6 @@ impl RedisOptions {
     }
 
     /// Sets what `rediss://` needs beyond the URL. Defaults to the CAs that the system trusts, and no certificate of one's own.
-    #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> RedisOptions {
         self.tls = Some(tls);
         self
@@ -171,7 +167,6 @@ impl RedisOptions {
         if self.credentials.is_some() && url.login.password().is_some() {
             return refuse("the URL has a password, and credentials are set: leave one of them out".into());
         }
-        #[cfg(feature = "tls")]
         if self.tls.is_some() && !url.tls && !matches!(&route, Route::Sentinel(sentinels) if sentinels.speak_tls()) {
             return refuse("TLS is set, and the URL is one without; write rediss://".into());
         }
@@ -211,20 +206,8 @@ impl RedisOptions {
     }
 
     fn dialer(&self, url: &Url) -> Result<Dialer, StoreError> {
-        let tls = if url.tls { Some(self.tls_client()?) } else { None };
+        let tls = if url.tls { Some(TlsClient::new(self.tls.clone().unwrap_or_default())?) } else { None };
         Ok(Dialer { lookups: Lookups::new(self.threadless), tls, resp3: url.resp3, database: url.database })
-    }
-
-    #[cfg(feature = "tls")]
-    fn tls_client(&self) -> Result<TlsClient, StoreError> {
-        TlsClient::new(self.tls.clone().unwrap_or_default())
-    }
-
-    #[cfg(not(feature = "tls"))]
-    fn tls_client(&self) -> Result<TlsClient, StoreError> {
-        let message =
-            "a rediss:// URL needs TLS, which this build leaves out; build token-manager with its feature `tls`";
-        Err(StoreError::new(StoreErrorKind::Malformed, message))
     }
 }
 

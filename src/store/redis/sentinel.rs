@@ -74,7 +74,6 @@ impl Sentinels {
         Sentinels { name, addresses, dialer, login, limit, state: PerProcess::default() }
     }
 
-    #[cfg(feature = "tls")]
     pub fn speak_tls(&self) -> bool {
         self.dialer.tls.is_some()
     }
