@@ -192,7 +192,7 @@ impl RedisOptions {
                 let Address::Tcp { host: name, .. } = &url.address else { return Err(malformed()) };
                 let dialer = Dialer { resp3: false, database: 0, ..self.dialer(&sentinel)? };
                 let sentinels = Sentinels::new(name.clone(), addresses, dialer, sentinel.login, self.connect_timeout);
-                Ok((Route::Sentinel(sentinels), url))
+                Ok((Route::Sentinel(Box::new(sentinels)), url))
             }
             Urls::Cluster(seeds) => {
                 let (url, addresses) = parse_all(seeds)?;

@@ -14,7 +14,7 @@ pub enum Route {
     /// It is always at one address.
     Direct(Address),
     /// It is the primary that the sentinels name.
-    Sentinel(Sentinels),
+    Sentinel(Box<Sentinels>),
     /// It is the node of a cluster that has the slot of the key.
     Cluster(Cluster),
 }
