@@ -23,7 +23,8 @@
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
 //! and no more than the [`Budget`] whatever fails. [`documents`] has the promises and the reasons.
 //!
-//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass.
+//! The feature `tls`, on by default, has `rediss://`; `pool` adds [`RedisStore`]`::from_pool`; `contract` adds [`store`]`::contract`,
+//! the checks that a store of your own has to pass.
 //!
 //! # The files
 //!
@@ -105,6 +106,8 @@ pub mod documents {
     pub mod design {}
     #[doc = include_str!("../PROMISES.md")]
     pub mod promises {}
+    #[doc = include_str!("../doc/operating.md")]
+    pub mod operating {}
 }
 
 #[cfg(doctest)]
