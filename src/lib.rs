@@ -23,7 +23,8 @@
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
 //! and no more than the [`Budget`] whatever fails. [`documents`] has the promises and the reasons.
 //!
-//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass.
+//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass; the feature `sealed` adds
+//! [`store`]`::SealedStore`, in which tokens lie encrypted.
 //!
 //! # The files
 //!
@@ -38,7 +39,7 @@
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |
 //! | 3 | `state` | what one process knows of one token |
-//! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` | its parts; the two stores |
+//! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` `store/sealed` | its parts; the stores |
 //! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
 //! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]

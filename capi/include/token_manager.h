@@ -76,11 +76,21 @@ int32_t tkm_redis_options_pool_size(tkm_redis_options *options, uint32_t size); 
 /* Who needs a connection makes it; without this call a thread of the store's does, for as long as the store lives. */
 int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
 
+/* A commit counts once so many replicas have it, within the limit (WAIT); wait_aof: once it is on the disk of the primary and of so
+ * many replicas (WAITAOF, Redis 7.2). Until then it is used, kept and repeated. Without these calls: at once. */
+int32_t tkm_redis_options_wait_replicas(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
+int32_t tkm_redis_options_wait_aof(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
+
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `options` may be NULL.
  * Codes: TKM_CONFIG if the URL cannot be read or a number is absurd. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
+/* Makes a store that seals tokens and carried secrets by AES-256-GCM before `store` has them. Each line of the file is a key, as
+ * `echo 2026a $(openssl rand -base64 32)` makes it; the first one seals, all open. It is read again each minute, and at once for a key
+ * that is missing. A value that no key opens is TKM_STORE, and never a fetch. `accept_unsealed` other than 0 takes values in clear too. */
+int32_t tkm_store_sealed(const tkm_store *store, const char *keys_file, int32_t accept_unsealed, tkm_store **sealed,
+                         tkm_error **error);
 void tkm_store_free(tkm_store *store);
 
 /* ---- The fetch callback ------------------------------------------------------------------------------------------------

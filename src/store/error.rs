@@ -17,6 +17,8 @@ pub enum StoreErrorKind {
     Exhausted,
     /// A key holds something that this library did not write, or an answer has the wrong form.
     Malformed,
+    /// What it keeps is sealed by a key that is not at hand, was changed or moved, or lies in clear where it must not.
+    Sealed,
     /// Anything else; the message tells.
     Other,
 }
