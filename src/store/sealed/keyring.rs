@@ -135,8 +135,8 @@ impl Keyring {
 
     pub(super) fn find(&self, id: &str) -> Result<Arc<SealingKey>, StoreError> {
         let named = |ring: &[Arc<SealingKey>]| ring.iter().find(|key| key.id == id).cloned();
-        let found = match named(&*self.ring(None)?) {
-            None => named(&*self.ring(Some(id))?),
+        let found = match named(&self.ring(None)?) {
+            None => named(&self.ring(Some(id))?),
             found => found,
         };
         found.ok_or_else(|| {
