@@ -31,6 +31,7 @@ static void nulls(void) {
   CHECK(tkm_manager_get(NULL, &token, NULL) == TKM_NULL && token == NULL);
   CHECK(tkm_manager_get_within(NULL, 1, NULL, NULL) == TKM_NULL);
   CHECK(tkm_manager_invalidate(NULL, NULL) == TKM_NULL && tkm_manager_stats(NULL, &stats, sizeof stats) == TKM_NULL);
+  CHECK(tkm_manager_openmetrics(NULL, NULL, 0, NULL) == TKM_NULL);
   CHECK(tkm_manager_inspect(NULL, &seen, sizeof seen, NULL) == TKM_NULL && tkm_manager_owner(NULL, owner) == TKM_NULL);
   CHECK(tkm_manager_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && fresh == NULL);
   CHECK(tkm_manager_free(NULL, 0) == TKM_OK);

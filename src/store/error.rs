@@ -23,6 +23,32 @@ pub enum StoreErrorKind {
     Other,
 }
 
+impl StoreErrorKind {
+    /// All kinds, for those who count them.
+    pub const ALL: [StoreErrorKind; 7] = [
+        StoreErrorKind::Unreachable,
+        StoreErrorKind::Denied,
+        StoreErrorKind::NotWritable,
+        StoreErrorKind::Exhausted,
+        StoreErrorKind::Malformed,
+        StoreErrorKind::Sealed,
+        StoreErrorKind::Other,
+    ];
+
+    /// Returns the kind as text: `unreachable`, `denied`, `not_writable`, `exhausted`, `malformed`, `sealed` or `other`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StoreErrorKind::Unreachable => "unreachable",
+            StoreErrorKind::Denied => "denied",
+            StoreErrorKind::NotWritable => "not_writable",
+            StoreErrorKind::Exhausted => "exhausted",
+            StoreErrorKind::Malformed => "malformed",
+            StoreErrorKind::Sealed => "sealed",
+            StoreErrorKind::Other => "other",
+        }
+    }
+}
+
 /// Why the store did not do as asked. Holds no secret.
 #[derive(Debug)]
 pub struct StoreError {
