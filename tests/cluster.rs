@@ -140,9 +140,10 @@ impl Fleet {
         let started = Instant::now();
         for worker in &mut workers {
             worker.order("fresh on");
+            worker.get("first", THREADS, LONG);
+            assert_eq!(worker.got("first").number("ok"), THREADS as u64);
             worker.order(&format!("load {THREADS} 10"));
         }
-        assert!(issuer.wait_for(|stats| stats.issued > 0, LONG));
         Fleet { cluster, issuer, life, workers, started }
     }
 

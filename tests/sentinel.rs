@@ -185,10 +185,11 @@ impl Fleet {
         for _ in 0..PROCESSES {
             let mut worker = fleet.worker();
             worker.order("fresh on");
+            worker.get("first", THREADS, LONG);
+            assert_eq!(worker.got("first").number("ok"), THREADS as u64);
             worker.order(&format!("load {THREADS} 10"));
             fleet.workers.push(worker);
         }
-        assert!(fleet.issuer.wait_for(|stats| stats.issued > 0, LONG));
         // A token that no replica has yet would be lost with the primary.
         for replica in &fleet.trio.servers[1..] {
             wait_until("the replicas have the token", || {

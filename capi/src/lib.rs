@@ -2,7 +2,8 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 2 | `manager` | managers, their figures and guards |
+//! | 3 | `views` | what can be seen of a manager |
+//! | 2 | `manager` | managers and their guards |
 //! | 1 | `options` | the settings of one |
 //! | 0 | `store` `tls` `login` `source` `token` `error` `logging` | stores, TLS and logins; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
@@ -22,3 +23,4 @@ mod source;
 mod store;
 mod tls;
 mod token;
+mod views;

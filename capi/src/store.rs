@@ -9,12 +9,13 @@ use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
-use token_manager::{MemoryStore, RedisOptions, RedisStore, Tls};
+use token_manager::{MemoryStore, RedisOptions, RedisStore, Store, Tls};
 
 /// A store that several managers may share.
-pub enum TkmStore {
-    Redis(RedisStore),
-    Memory(MemoryStore),
+pub struct TkmStore(pub Arc<dyn Store>);
+
+fn give(store: impl Store) -> *mut TkmStore {
+    handle::give(TkmStore(Arc::new(store)))
 }
 
 /// The numbers of a Redis store that were set.
@@ -29,6 +30,8 @@ pub struct TkmRedisOptions {
     pub credentials: Option<Arc<Credentials>>,
     pub credentials_file: Option<PathBuf>,
     pub tls: Option<Tls>,
+    replicas: Option<(u32, Duration)>,
+    synced: Option<(u32, Duration)>,
 }
 
 impl TkmRedisOptions {
@@ -40,6 +43,8 @@ impl TkmRedisOptions {
         redis = self.pool_timeout.into_iter().fold(redis, RedisOptions::pool_timeout);
         redis = self.pool_size.into_iter().fold(redis, RedisOptions::pool_size);
         redis = self.max_connection_age.into_iter().fold(redis, RedisOptions::max_connection_age);
+        redis = self.replicas.into_iter().fold(redis, |redis, (count, limit)| redis.wait_replicas(count, limit));
+        redis = self.synced.into_iter().fold(redis, |redis, (count, limit)| redis.wait_aof(count, limit));
         redis = self.credentials_file.iter().fold(redis, RedisOptions::credentials_file);
         if let Some(credentials) = self.credentials.clone() {
             redis = redis.credentials(move || credentials.next());
@@ -131,6 +136,26 @@ pub unsafe extern "C" fn tkm_redis_options_without_thread(options: *mut TkmRedis
 }
 
 /// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_redis_options_wait_replicas(
+    options: *mut TkmRedisOptions,
+    count: u32,
+    limit_ms: u64,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { set_number(options, |options| options.replicas = Some((count, Duration::from_millis(limit_ms)))) }
+}
+
+/// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_redis_options_wait_aof(options: *mut TkmRedisOptions, count: u32, limit_ms: u64) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { set_number(options, |options| options.synced = Some((count, Duration::from_millis(limit_ms)))) }
+}
+
+/// # Safety
 /// `url` is a text; `options` is NULL or a handle of this library; `store` and `error` are NULL or point to places for pointers.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_store_redis(
@@ -147,7 +172,7 @@ pub unsafe extern "C" fn tkm_store_redis(
             let url = text(url, "url")?;
             let set = handle::borrow(options, "tkm_store_redis");
             let redis = set.map_or_else(|| RedisStore::options(url), |set| set.of(url));
-            write(store, handle::give(TkmStore::Redis(redis.open()?)));
+            write(store, give(redis.open()?));
             Ok(())
         })
     }
@@ -155,7 +180,41 @@ pub unsafe extern "C" fn tkm_store_redis(
 
 #[unsafe(no_mangle)]
 pub extern "C" fn tkm_store_memory() -> *mut TkmStore {
-    call_or(ptr::null_mut(), || handle::give(TkmStore::Memory(MemoryStore::new())))
+    call_or(ptr::null_mut(), || give(MemoryStore::new()))
+}
+
+/// # Safety
+/// `store` is a handle of this library, `keys_file` a text; `sealed` and `error` are NULL or point to places for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_store_sealed(
+    store: *const TkmStore,
+    keys_file: *const c_char,
+    accept_unsealed: i32,
+    sealed: *mut *mut TkmStore,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(sealed, ptr::null_mut());
+        call(error, || {
+            required((!sealed.is_null()).then_some(()), "sealed")?;
+            let inner = required(handle::borrow(store, "tkm_store_sealed"), "store")?.0.clone();
+            write(sealed, seal(inner, text(keys_file, "keys_file")?, accept_unsealed != 0)?);
+            Ok(())
+        })
+    }
+}
+
+#[cfg(feature = "sealed")]
+fn seal(inner: Arc<dyn Store>, keys_file: &str, accept_unsealed: bool) -> Result<*mut TkmStore, TkmError> {
+    use token_manager::store::{Keyring, SealedStore};
+    let sealed = SealedStore::new(inner, Keyring::file(keys_file));
+    Ok(give(if accept_unsealed { sealed.accept_unsealed() } else { sealed }))
+}
+
+#[cfg(not(feature = "sealed"))]
+fn seal(_: Arc<dyn Store>, _: &str, _: bool) -> Result<*mut TkmStore, TkmError> {
+    Err(TkmError::new(crate::outcome::Code::Config, "this library was built without its feature `sealed`"))
 }
 
 /// # Safety

@@ -20,8 +20,9 @@ fn as_io(error: &RedisError) -> Option<&io::Error> {
 /// Returns the code that an error begins with, or ought to: what stops a script in its course is `ERR` to some versions
 /// of Redis, and so is a request of more than ten words from somebody who has not logged in.
 pub fn code(error: &RedisError) -> Option<&str> {
-    const ERR_PATTERNS: [(&str, &str); 10] = [
+    const ERR_PATTERNS: [(&str, &str); 11] = [
         ("unauthenticated", "NOAUTH"),
+        ("ACL failure", "NOPERM"),
         ("can't run this command", "NOPERM"),
         ("can't access", "NOPERM"),
         ("READONLY", "READONLY"),
