@@ -2,7 +2,8 @@
 //! are in one slot.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use testbed::issuer::{Issuer, Options};
@@ -10,7 +11,7 @@ use testbed::redis_cluster::RedisCluster;
 use testbed::redis_server::RedisServer;
 use testbed::worker_handle::Worker;
 use testbed::{LONG, Script, wait_until};
-use token_manager::store::{StoreErrorKind, TokenName, contract};
+use token_manager::store::{StoreError, StoreErrorKind, TokenName, contract};
 use token_manager::{RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -256,6 +257,22 @@ fn a_forked_child_finds_its_own_way_in_a_cluster() {
         worker.order("reject old 1");
         worker.word("rejected tag=old");
     }
+}
+
+/// What no other node can do better is told at once.
+#[test]
+fn an_error_of_the_programs_own_is_not_repeated_in_a_cluster() {
+    let cluster = RedisCluster::start().unwrap();
+    let asked = Arc::new(AtomicU64::new(0));
+    let count = asked.clone();
+    let options = RedisStore::options(&cluster.url()).credentials(move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Err(StoreError::new(StoreErrorKind::Denied, "the vault is sealed"))
+    });
+    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into(), grant: "t".into() };
+    let error = options.open().unwrap().inspect(&name, "default").unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (StoreErrorKind::Denied, "the vault is sealed"));
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
 
 /// No limit of a call is overrun while nobody has the slot.

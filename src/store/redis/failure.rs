@@ -48,6 +48,17 @@ pub fn breaks(error: &RedisError) -> bool {
     matches!(code(error), None | Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "MAXCLIENTS"))
 }
 
+/// Returns whether the server cannot be reached, or is not, or no longer, the primary: another one may be it by now.
+pub fn is_gone(error: &RedisError) -> bool {
+    let ours = |error: &io::Error| error.get_ref()?.downcast_ref::<StoreError>().map(StoreError::kind);
+    match as_io(error) {
+        Some(error) => {
+            ours(error).is_none_or(|kind| kind == StoreErrorKind::Unreachable) && tls_client::advice(error).is_none()
+        }
+        None => error.is_io_error() || matches!(code(error), Some("READONLY" | "MASTERDOWN")),
+    }
+}
+
 /// Says what is wrong, in words of our own: Redis's text may quote a command's arguments, and so a secret.
 pub fn failure(error: RedisError) -> StoreError {
     if let Some(error) = as_io(&error).and_then(|error| error.get_ref()?.downcast_ref::<StoreError>()) {

@@ -2,7 +2,7 @@
 
 use super::address::Address;
 use super::cluster::Cluster;
-use super::failure::code;
+use super::failure::{code, is_gone};
 use super::sentinel::Sentinels;
 use super::target::Target;
 use redis::{RedisError, RedisResult};
@@ -111,11 +111,6 @@ impl Route {
             Route::Direct(_) | Route::Cluster(_) => None,
         }
     }
-}
-
-/// Returns whether the server is away, or not, or no longer, the primary.
-fn is_gone(error: &RedisError) -> bool {
-    error.is_io_error() || matches!(code(error), Some("READONLY" | "MASTERDOWN"))
 }
 
 impl fmt::Display for Route {
