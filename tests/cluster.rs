@@ -163,7 +163,13 @@ impl Fleet {
         }
         let (lasted, stats) = (self.started.elapsed(), self.issuer.stats());
         println!("{what}: {calls} calls in {lasted:.1?}, the worst took {worst} ms; {} fetches", stats.asked);
-        assert_eq!((stats.asked, stats.max_in_flight), (tokens, 1), "a process has used what each fetch brought");
+        assert_eq!(stats.max_in_flight, 1);
+        // The last one may have come after the last call.
+        assert!(
+            stats.asked == tokens || stats.asked == tokens + 1,
+            "{} fetches of {tokens} tokens in use",
+            stats.asked
+        );
         // A token is refreshed when 70 to 80 % of its life are over.
         let most = 1 + (lasted.as_secs_f64() / (self.life.as_secs_f64() * 0.69)).floor() as u64;
         assert!(stats.asked <= most, "{} fetches in {lasted:?}", stats.asked);
