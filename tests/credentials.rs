@@ -13,6 +13,7 @@ use token_manager::store::{Change, StoreError, StoreErrorKind, TokenName};
 use token_manager::{Budget, Login, RedisOptions, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const BUSY: Duration = Duration::from_secs(5);
 
 fn name() -> TokenName {
     TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() }
@@ -73,9 +74,11 @@ fn rotate_under_load(every: Duration, lasts: Duration) -> (Seen, u64, u64) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let managers: Vec<TokenManager> = (0..3)
         .map(|_| {
-            let store = rotating.options().max_connection_age(every * 2).open().unwrap();
+            // A busy machine is not what is tested.
+            let patient = rotating.options().connect_timeout(BUSY).io_timeout(BUSY).pool_timeout(BUSY);
+            let store = patient.max_connection_age(every * 2).open().unwrap();
             let builder = TokenManager::builder("t").store(store).budget(Budget::per_minute(60_000).burst(10_000));
-            builder.deadline(LONG).source(script.source()).build().unwrap()
+            builder.deadline(LONG).lease(5 * BUSY).source(script.source()).build().unwrap()
         })
         .collect();
     let guards: Vec<_> = managers.iter().map(|manager| manager.keep_fresh().unwrap()).collect();
