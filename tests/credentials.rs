@@ -13,6 +13,7 @@ use token_manager::store::{Change, StoreError, StoreErrorKind, TokenName};
 use token_manager::{Budget, Login, RedisOptions, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const BUSY: Duration = Duration::from_secs(5);
 
 fn name() -> TokenName {
     TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() }
@@ -44,15 +45,17 @@ impl Rotating {
         })
     }
 
-    /// Changes the password at once, without a time in which both count, and ends all connections of the user, as servers do
-    /// where a login has expired.
+    /// Changes the password at once, without a time in which both count.
     fn rotate(&self, number: u64) {
         let next = format!("word-{number}");
         // Who asks now would be told of one that counts no more; whoever was told before learns the other one.
         let mut password = self.password.lock().unwrap();
         self.redis.command(&["ACL", "SETUSER", "fleet", "resetpass", &format!(">{next}")]);
         *password = next;
-        drop(password);
+    }
+
+    /// Ends all connections of the user, as servers do where a login has expired.
+    fn end_all(&self) {
         self.redis.command(&["CLIENT", "KILL", "USER", "fleet"]);
     }
 }
@@ -73,9 +76,11 @@ fn rotate_under_load(every: Duration, lasts: Duration) -> (Seen, u64, u64) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let managers: Vec<TokenManager> = (0..3)
         .map(|_| {
-            let store = rotating.options().max_connection_age(every * 2).open().unwrap();
+            // A busy machine is not what is tested.
+            let patient = rotating.options().connect_timeout(BUSY).io_timeout(BUSY).pool_timeout(BUSY);
+            let store = patient.max_connection_age(every * 2).open().unwrap();
             let builder = TokenManager::builder("t").store(store).budget(Budget::per_minute(60_000).burst(10_000));
-            builder.deadline(LONG).source(script.source()).build().unwrap()
+            builder.deadline(LONG).lease(5 * BUSY).source(script.source()).build().unwrap()
         })
         .collect();
     let guards: Vec<_> = managers.iter().map(|manager| manager.keep_fresh().unwrap()).collect();
@@ -107,6 +112,10 @@ fn rotate_under_load(every: Duration, lasts: Duration) -> (Seen, u64, u64) {
         thread::sleep(every);
         changes += 1;
         rotating.rotate(changes);
+        // No oftener than once a second: a call has two tries.
+        if every >= Duration::from_secs(1) || changes % 4 == 0 {
+            rotating.end_all();
+        }
     }
     over.store(true, Ordering::SeqCst);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -141,6 +150,7 @@ fn credentials_are_asked_for_once_a_connection_and_once_more_where_they_have_jus
     ask(&store).unwrap();
     assert_eq!(rotating.asked.load(Ordering::SeqCst), 1);
     rotating.rotate(1);
+    rotating.end_all();
     ask(&store).unwrap();
     assert_eq!(rotating.asked.load(Ordering::SeqCst), 2);
 
@@ -187,9 +197,10 @@ fn credentials_come_from_a_file_that_is_read_for_each_connection() {
     replace("word-0\n");
     ask(&store).unwrap();
     rotating.rotate(1);
+    rotating.end_all();
     replace("fleet\nword-1\n");
     ask(&store).unwrap();
-    rotating.redis.command(&["CLIENT", "KILL", "USER", "fleet"]);
+    rotating.end_all();
     replace("\n\n\n");
     let error = ask(&store).unwrap_err();
     assert!(error.to_string().contains("a user and a password on a line each"), "{error}");
@@ -229,7 +240,7 @@ fn a_renewal_that_fails_leaves_the_subscription_as_it_is() {
     let channel = "tm:{t}:t:events:0";
     rotating.redis.command(&["PUBLISH", channel, "invalidated 7"]);
     assert_eq!(listener.wait(LONG).unwrap(), Some(Change::Invalidated(7)));
-    rotating.rotate(2);
+    rotating.end_all();
     assert_eq!(listener.wait(LONG).unwrap_err().kind(), StoreErrorKind::Unreachable);
 }
 
