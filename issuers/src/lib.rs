@@ -1,0 +1,31 @@
+//! Sources for [`token_manager`]: the issuers that many programs ask, each a feature. Blocking, no async runtime.
+//!
+//! Each source is made by a builder, is a [`TokenSource`](token_manager::TokenSource), and tells the manager what became of a
+//! request: failed before it was sent, refused, throttled, or sent with an unknown outcome. No body and no secret is in any
+//! error or log record. A [`Secret`] from a file or an environment variable is read anew for each fetch.
+//!
+//! | layer | files | duty |
+//! |---|---|---|
+//! | 2 | `http` `http/settings` `http/answer` `http/sent` | one request: its settings, its limit, what became of it |
+//! | 1 | `secret` `jwt` | secrets from text, files and variables; signed assertions |
+//! | 0 | `failure` `error` | why there is no token; what `build` refuses |
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod error;
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod failure;
+#[cfg(feature = "_http")]
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod http;
+#[cfg(feature = "_http")]
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod jwt;
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod secret;
+
+pub use error::BuildError;
+#[cfg(feature = "_http")]
+pub use http::Http;
+pub use secret::Secret;
