@@ -77,7 +77,7 @@ impl Http {
 }
 
 fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> ureq::http::request::Builder {
-    let head = Request::builder().method(method).uri(url);
+    let head = Request::builder().method(method).uri(url).header("connection", "close");
     headers.iter().fold(head, |head, (name, value)| head.header(*name, *value))
 }
 
