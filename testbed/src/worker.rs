@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use token_manager::{Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager};
+use token_manager::{
+    Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager, TokenSource,
+};
 
 /// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
 pub const SETTINGS: &str = "TOKEN_MANAGER_WORKER";
@@ -24,10 +26,15 @@ const SHOWN: u64 = 50;
 
 /// Takes orders until the input ends; returns at once if this process was not started as a worker.
 pub fn work_if_ordered() {
+    work_with(|settings| client::http_source(settings["issuer"].to_string()));
+}
+
+/// As [`work_if_ordered`], with a source of the caller's, made by the settings.
+pub fn work_with<S: TokenSource>(source: impl FnOnce(&HashMap<&str, &str>) -> S) {
     let Ok(settings) = env::var(SETTINGS) else { return };
     let settings: HashMap<&str, &str> = settings.split(' ').filter_map(|pair| pair.split_once('=')).collect();
     let gate = Arc::new(Gate::default());
-    let mut worker = Worker::new(build(&settings, &gate), settings["issuer"]);
+    let mut worker = Worker::new(build(&settings, &gate, source), settings["issuer"]);
     worker.stale_after += settings.get("stale").map_or(Duration::ZERO, |more| Duration::from_millis(number(more)));
     say(&format!("ready pid={}", std::process::id()));
     let (mut fresh, mut load) = (None::<FreshGuard>, None::<Load>);
@@ -60,7 +67,11 @@ pub fn work_if_ordered() {
     std::process::exit(0);
 }
 
-fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
+fn build<S: TokenSource>(
+    settings: &HashMap<&str, &str>,
+    gate: &Arc<Gate>,
+    source: impl FnOnce(&HashMap<&str, &str>) -> S,
+) -> TokenManager {
     let millis = |key: &str| settings.get(key).map(|value| Duration::from_millis(number(value)));
     let mut options = RedisStore::options(settings["redis"]);
     if let Some(limit) = millis("io") {
@@ -85,7 +96,7 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
             thread::sleep(pause);
             Ok(Fetched::new(format!("local-{}", attempt.generation()), Duration::from_secs(600)))
         }),
-        None => builder.source(client::http_source(settings["issuer"].to_string())),
+        None => builder.source(source(settings)),
     };
     if let Some(lease) = millis("lease") {
         builder = builder.lease(lease);
