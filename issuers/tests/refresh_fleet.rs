@@ -69,7 +69,7 @@ impl Fleet {
     fn worker(&self) -> Worker {
         let (redis, issuer, journal) = (self.redis.url(), self.issuer.url(), self.journal.path().display());
         let window = self.window.as_millis();
-        let settings = format!("redis={redis} issuer={issuer} window={window} journal={journal} lease=1500 io=200");
+        let settings = format!("redis={redis} issuer={issuer} window={window} journal={journal} lease=2000 io=200");
         Worker::start(&["a_worker_without_orders_does_nothing", "--exact", "--nocapture"], &settings)
     }
 
@@ -88,19 +88,16 @@ impl Fleet {
         }
     }
 
-    /// Has every process ask until it is served, for it may have met a failure, and until none has a newer token than a moment
-    /// before: one in doubt is refreshed beside the callers.
+    /// Has every process ask until it is served, for it may have met a failure, and until nobody has anything left to do: a token in
+    /// doubt is refreshed beside the callers, and a late commit may cast doubt.
     fn come_to_rest(&mut self) {
-        let mut before = Vec::new();
         wait_until("all are served and nothing is in doubt", || {
-            self.workers.iter_mut().for_each(|worker| worker.get("rest", 1, LONG));
-            let now: Vec<_> = self.workers.iter_mut().map(|worker| worker.got("rest")).collect();
-            let now: Vec<_> = now.iter().map(|words| words.number("ok") * words.number("high")).collect();
+            self.workers.iter_mut().for_each(|worker| worker.order("rest"));
+            self.workers.iter_mut().for_each(|worker| assert_eq!(worker.word("rested").text("ok"), "true"));
             let ask = |command: &[&str]| self.server.command(command).parse::<u64>().unwrap_or(0);
+            let is_kept = std::fs::read_dir(self.journal.path()).unwrap().next().is_some();
             let is_in_doubt = ask(&["HGET", TOKEN, "gen"]) <= ask(&["HGET", META, "doubted"]);
-            let rests = now == before && !now.contains(&0) && !is_in_doubt && ask(&["EXISTS", UPDATER]) == 0;
-            before = now;
-            rests
+            !is_kept && !is_in_doubt && ask(&["EXISTS", UPDATER]) == 0
         });
     }
 
@@ -170,22 +167,25 @@ impl Fleet {
         self.workers[updater].got("it");
     }
 
-    /// All faults at all steps, and plain rotations until there are enough.
-    fn run(&mut self) {
+    /// All faults at all steps, and plain rotations until there are enough. Returns what each fault at each step cost in logins.
+    fn run(&mut self) -> [[u64; 3]; STEPS.len()] {
         let faults = [Fleet::kill_at, Fleet::stop_at, Fleet::without_redis_at];
-        let courses = STEPS.into_iter().flat_map(|step| faults.map(|fault| (step, fault)));
         self.serve();
-        for (number, (step, fault)) in courses.enumerate() {
-            eprintln!("DEBUG {step:?} {} {}", number % 3, self.issuer.stats());
-            fault(self, number % PROCESSES, step);
-            self.come_to_rest();
-            let counts = (self.issuer.count("outside"), self.issuer.count("revoked"));
-            assert_eq!(counts, (0, 0), "{step:?}, fault {}", number % 3);
+        let (mut costs, mut updater) = ([[0; 3]; STEPS.len()], 0);
+        for (step, costs) in STEPS.into_iter().zip(&mut costs) {
+            for (fault, cost) in faults.iter().zip(costs) {
+                let before = self.issuer.count("logins");
+                fault(self, updater % PROCESSES, step);
+                self.come_to_rest();
+                *cost = self.issuer.count("logins") - before;
+                updater += 1;
+            }
         }
         while self.issuer.count("rotations") < ROTATIONS {
             self.reject();
             self.serve();
         }
+        costs
     }
 }
 
@@ -202,11 +202,13 @@ fn no_login_is_lost_and_no_grant_revoked_where_the_issuer_allows_a_window() {
 #[test]
 fn no_refresh_token_is_presented_twice_where_the_issuer_allows_no_window() {
     let mut fleet = Fleet::start(Duration::ZERO);
-    fleet.run();
+    let costs = fleet.run();
     let stats = fleet.issuer.stats();
     let counts = ["inside", "outside", "revoked", "invalid_grant"].map(|what| stats[what].as_u64().unwrap());
     assert_eq!(counts, [0; 4], "{stats}");
-    // The first one; killed after the claim, with the request under way, with the answer under way; stopped there, or before the
-    // commit. A result that the journal or the process itself still has costs none.
-    assert_eq!(stats["logins"], 1 + 3 + 4, "{stats}");
+    // A result that the journal of a dead process still has costs none, and neither does one that has reached the store.
+    assert_eq!(costs.map(|[killed, ..]| killed), [0, 1, 1, 1, 0, 0]);
+    assert_eq!(costs.map(|[_, stopped, _]| stopped), [0, 1, 1, 1, 1, 0]);
+    // Redis is away for less than a lease; on a machine that is too busy for that it may cost one.
+    assert!(costs.iter().all(|[.., without_redis]| *without_redis <= 1), "{costs:?}");
 }

@@ -54,6 +54,7 @@ pub fn work_with<S: TokenSource>(source: impl FnOnce(&HashMap<&str, &str>) -> S)
             ["fresh", "off"] => fresh = None,
             ["load", threads, pause] => load = Some(worker.load(number(threads), Duration::from_millis(number(pause)))),
             ["halt"] => worker.halt(load.take()),
+            ["rest"] => worker.rest(),
             ["stats"] => worker.stats(),
             ["storm", lasts, restart] => storm(Duration::from_millis(number(lasts)), restart == "restart"),
             ["starve"] => starve(),
@@ -228,6 +229,23 @@ impl Worker {
         let summary =
             threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Summary::default(), Summary::and);
         say(&format!("got tag=load {summary}"));
+    }
+
+    /// Calls until no flight is left that could bring another token than the last.
+    fn rest(&self) {
+        let rests = (0..300).any(|_| {
+            let first = self.manager.get_within(SLACK);
+            let is_quiet = self.manager.quiesce(SLACK);
+            let Ok(last) = self.manager.get_within(SLACK) else {
+                thread::sleep(Duration::from_millis(100));
+                return false;
+            };
+            let is_same = first.is_ok_and(|first| first.generation() == last.generation());
+            self.newest.fetch_max(last.generation(), Ordering::SeqCst);
+            *self.last.lock() = Some(last);
+            is_same && is_quiet
+        });
+        say(&format!("rested ok={rests}"));
     }
 
     fn stats(&self) {
