@@ -2,7 +2,8 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 2 | `manager` | managers, their figures and guards |
+//! | 3 | `views` | what can be seen of a manager |
+//! | 2 | `manager` | managers and their guards |
 //! | 1 | `options` | the settings of one |
 //! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
@@ -20,3 +21,4 @@ mod outcome;
 mod source;
 mod store;
 mod token;
+mod views;
