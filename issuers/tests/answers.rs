@@ -115,32 +115,6 @@ fn retry_after_is_read_in_seconds_and_as_a_date_by_the_issuers_own_clock() {
 }
 
 #[test]
-fn what_was_set_is_what_is_sent() {
-    let issuer = StandIn::start(|_| Some(granted("token")));
-    let url = format!("{}/token", issuer.url());
-    let source =
-        ClientCredentials::at(url).client(Client::basic("an id/%+", "a:secret é")).scope("none").scope("read write");
-    let source =
-        source.audience("one").audience("two").resource("https://api.example.com/?a=b&c").parameter("tenant", "x y");
-    manager(source.build().unwrap()).get().unwrap();
-    let heard = &issuer.heard()[0];
-    let expected = [
-        ("grant_type", "client_credentials"),
-        ("scope", "read write"),
-        ("audience", "one"),
-        ("audience", "two"),
-        ("resource", "https://api.example.com/?a=b&c"),
-        ("tenant", "x y"),
-    ];
-    assert_eq!(form(heard), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    // an+id%2F%25%2B:a%3Asecret+%C3%A9, as RFC 6749 §2.3.1 wants it.
-    let basic = "Basic YW4raWQlMkYlMjUlMkI6YSUzQXNlY3JldCslQzMlQTk=";
-    assert_eq!(heard.header("authorization"), Some(basic));
-    assert_eq!((heard.method.as_str(), heard.path.as_str()), ("POST", "/token"));
-    assert_eq!(heard.header("content-type"), Some("application/x-www-form-urlencoded"));
-}
-
-#[test]
 fn the_second_secret_is_tried_once_where_the_first_is_refused_and_nowhere_else() {
     let refused = || Some(Told::new(401, r#"{"error":"invalid_client"}"#));
     let two = || Client::post("id", Secret::text("blue").or(Secret::text("green").or(Secret::text("never"))));
