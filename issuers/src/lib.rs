@@ -6,12 +6,18 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
+//! | 3 | `command` `command/run` `command/output` | an external command as a source |
+//! | 3 | `derived` `probe` | a token that another manager's token buys; a new token tried out before it is used |
 //! | 2 | `http` `http/settings` `http/answer` `http/sent` | one request: its settings, its limit, what became of it |
 //! | 1 | `secret` `jwt` | secrets from text, files and variables; signed assertions |
-//! | 0 | `failure` `error` | why there is no token; what `build` refuses |
+//! | 0 | `failure` `error` `life` | why there is no token; what `build` refuses; how long a token lives |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(all(unix, feature = "command"))]
+pub mod command;
+#[cfg(feature = "derived")]
+pub mod derived;
 #[allow(dead_code, reason = "each source uses a part of it")]
 mod error;
 #[allow(dead_code, reason = "each source uses a part of it")]
@@ -22,6 +28,11 @@ mod http;
 #[cfg(feature = "_http")]
 #[allow(dead_code, reason = "each source uses a part of it")]
 mod jwt;
+#[cfg(any(feature = "command", feature = "github_app"))]
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod life;
+#[cfg(feature = "probe")]
+pub mod probe;
 #[allow(dead_code, reason = "each source uses a part of it")]
 mod secret;
 
