@@ -1,7 +1,9 @@
 //! How long a token lives, as issuers write it.
 
 use serde_json::Value;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+#[cfg(feature = "_date")]
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Reads a number of seconds, or a text that is one. What is below zero lives no time, and what is huge 136 years.
 pub(crate) fn seconds(told: &Value) -> Option<Duration> {
@@ -13,6 +15,7 @@ pub(crate) fn seconds(told: &Value) -> Option<Duration> {
 }
 
 /// Reads a date (RFC 3339) and returns how far it is from this moment, nothing if it is past.
+#[cfg(feature = "_date")]
 pub(crate) fn until(told: &Value, now: SystemTime) -> Option<Duration> {
     let end: jiff::Timestamp = told.as_str()?.parse().ok()?;
     let end = Duration::try_from(end.duration_since(jiff::Timestamp::UNIX_EPOCH)).unwrap_or_default();
@@ -37,6 +40,7 @@ mod tests {
         assert_eq!(read(json!(null)), None);
     }
 
+    #[cfg(feature = "_date")]
     #[test]
     fn a_date_is_measured_from_the_moment_that_is_given() {
         let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
