@@ -10,13 +10,10 @@ pub use settings::Http;
 pub(crate) use answer::Answer;
 
 use crate::failure::Failure;
-use sent::{Sent, Watched};
+use sent::{Fate, Sent, Watched};
 use std::time::Duration;
 use ureq::http::Request;
 use ureq::{Agent, SendBody};
-
-/// More than this no issuer has to say.
-const MAX_ANSWER: u64 = 1 << 20;
 
 impl Http {
     /// Asks without a body. Fails as [`post`](Http::post) does, with less to go by: where nobody can know whether such a request
@@ -31,7 +28,7 @@ impl Http {
         }
         let request = head("GET", url, headers).body(()).map_err(unsendable)?;
         let agent = self.agent()?;
-        let request = agent.configure_request(request).timeout_global(Some(limit)).build();
+        let request = agent.configure_request(request).timeout_global(Some(in_time(limit))).build();
         agent.run(request).map_err(|error| sent::failure(&error, Sent::Unsure)).and_then(Answer::read)
     }
 
@@ -45,19 +42,44 @@ impl Http {
         body: &str,
         limit: Duration,
     ) -> Result<Answer, Failure> {
+        let answer = self.post_while(&|| true, url, headers, content_type, body, limit)?;
+        answer.ok_or_else(|| Failure::unavailable("the request was not sent"))
+    }
+
+    /// As [`post`](Http::post); `may_send` is asked when the connection stands, right before the body leaves. `None` if it said no.
+    pub(crate) fn post_while(
+        &self,
+        may_send: &dyn Fn() -> bool,
+        url: &str,
+        headers: &[(&str, &str)],
+        content_type: &str,
+        body: &str,
+        limit: Duration,
+    ) -> Result<Option<Answer>, Failure> {
         let agent = self.agent()?;
-        let mut body = Watched::new(body);
+        let mut body = Watched::new(body, may_send);
         let head = head("POST", url, headers).header("content-type", content_type);
         let request = head.header("content-length", body.len()).body(SendBody::from_reader(&mut body));
         let request = request.map_err(unsendable)?;
-        let request = agent.configure_request(request).timeout_global(Some(limit)).build();
+        let request = agent.configure_request(request).timeout_global(Some(in_time(limit))).build();
         let result = agent.run(request);
-        result.map_err(|error| sent::failure(&error, body.sent())).and_then(Answer::read)
+        match (result, body.fate()) {
+            (_, Fate::Withheld) => Ok(None),
+            (Ok(response), _) => Answer::read(response).map(Some),
+            (Err(error), Fate::Begun) => Err(sent::failure(&error, Sent::Yes)),
+            (Err(error), Fate::Untouched) => Err(sent::failure(&error, Sent::No)),
+        }
     }
 
     fn agent(&self) -> Result<Agent, Failure> {
         self.make_agent().map_err(Failure::rejected)
     }
+}
+
+/// Returns the limit of a request that leaves time to tell of it: of a source that returns after its attempt has ended, nobody hears
+/// what became of the request, and the outcome counts as unknown.
+fn in_time(limit: Duration) -> Duration {
+    limit.saturating_sub((limit / 20).min(Duration::from_millis(500)))
 }
 
 fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> ureq::http::request::Builder {

@@ -4,8 +4,11 @@
 use crate::error::BuildError;
 use crate::failure::Failure;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::{env, fmt, fs};
 use token_manager::FailureClass;
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// A client's secret, a key or a certificate. Its Debug shows where it comes from and never what it is.
 ///
@@ -27,6 +30,7 @@ enum Origin {
     Text(String),
     File(PathBuf),
     Variable(String),
+    Function(Arc<dyn Fn() -> Result<String, Cause> + Send + Sync>),
 }
 
 impl Secret {
@@ -43,6 +47,16 @@ impl Secret {
     /// Takes the name of an environment variable that holds the secret. It is read for each fetch.
     pub fn env(name: impl Into<String>) -> Secret {
         Origin::Variable(name.into()).into()
+    }
+
+    /// Takes a function that returns the secret, such as one that asks another manager for its token. It is called for each fetch,
+    /// on the fetch's thread and within its limit; what its error says must hold no secret.
+    pub fn from_fn<F, E>(function: F) -> Secret
+    where
+        F: Fn() -> Result<String, E> + Send + Sync + 'static,
+        E: Into<Cause>,
+    {
+        Origin::Function(Arc::new(move || function().map_err(Into::into))).into()
     }
 
     /// Adds a second one that is tried once, in the same fetch, where the issuer refuses this one or it cannot be read: while a
@@ -65,6 +79,7 @@ impl Secret {
             Origin::Variable(name) => env::var(name).map_err(|_| {
                 Failure::rejected(format!("the secret's environment variable {name} is not set, or is no text"))
             })?,
+            Origin::Function(function) => function().map_err(Failure::unavailable)?,
         };
         if secret.is_empty() {
             return Err(Failure::rejected(format!("the secret is empty: {self:?}")));
@@ -118,6 +133,7 @@ impl fmt::Debug for Secret {
             Origin::Text(_) => f.write_str("Secret::text(…)")?,
             Origin::File(path) => write!(f, "Secret::file({path:?})")?,
             Origin::Variable(name) => write!(f, "Secret::env({name:?})")?,
+            Origin::Function(_) => f.write_str("Secret::from_fn(…)")?,
         }
         self.second.as_ref().map_or(Ok(()), |second| write!(f, ".or({second:?})"))
     }

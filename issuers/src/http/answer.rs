@@ -1,11 +1,14 @@
 //! An issuer's answer: its status, when it may be asked again, and a body that no Debug shows.
 
-use super::MAX_ANSWER;
+use super::sent::{self, Sent};
 use crate::failure::Failure;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 use ureq::Body;
 use ureq::http::{HeaderMap, Response};
+
+/// More than this no issuer has to say.
+const MAX_ANSWER: u64 = 1 << 20;
 
 /// An answer that has arrived in full.
 pub(crate) struct Answer {
@@ -26,7 +29,7 @@ impl Answer {
         match body.with_config().limit(MAX_ANSWER).lossy_utf8(true).read_to_string() {
             Ok(body) => Ok(Answer { status, retry_after, body, headers }),
             Err(_) if !head.status.is_success() => Ok(Answer { status, retry_after, body: String::new(), headers }),
-            Err(error) => Err(super::sent::failure(&error, super::sent::Sent::Yes)),
+            Err(error) => Err(sent::failure(&error, Sent::Yes)),
         }
     }
 

@@ -104,7 +104,7 @@ impl Books for Github {
         self.issued += 1;
         if self.lost > 0 {
             self.lost -= 1;
-            return Reply::HangUp;
+            return Reply::Broken;
         }
         let end = jiff::Timestamp::try_from(self.now() + Duration::from_secs(3600)).unwrap();
         let told = json!({ "token": format!("ghs_{}", self.issued), "expires_at": format!("{end:.0}") });

@@ -1,7 +1,7 @@
 //! A server that answers as a vendor's pages say. Each stand-in brings its books; this listens, counts and keeps their time.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -22,8 +22,10 @@ pub struct Asked {
 pub enum Reply {
     Json(u16, String),
     With(u16, Vec<(&'static str, String)>, String),
-    /// The connection ends without an answer.
-    HangUp,
+    /// What comes is no HTTP.
+    Broken,
+    /// Nothing comes.
+    Mute,
 }
 
 /// What a vendor keeps; `now` is its own time.
@@ -50,13 +52,14 @@ impl<B: Books> Standin<B> {
         let state = Arc::new(Mutex::new(State { books, ahead: Duration::ZERO }));
         let (listening, shared) = (server.clone(), state.clone());
         let thread = thread::spawn(move || {
+            let mut unanswered = Vec::new();
             while let Ok(mut request) = listening.recv() {
                 let asked = read(&mut request);
                 let mut state = shared.lock().unwrap();
                 let now = Instant::now() + state.ahead;
                 let reply = state.books.answer(&asked, now);
                 drop(state);
-                send(request, reply);
+                unanswered.extend(send(request, reply));
             }
         });
         Standin { address, state, server, thread: Some(thread) }
@@ -95,11 +98,18 @@ fn read(request: &mut Request) -> Asked {
     Asked { method, path, query, headers, body }
 }
 
-fn send(request: Request, reply: Reply) {
+/// Returns a request that is not answered.
+fn send(request: Request, reply: Reply) -> Option<Request> {
     let (status, headers, body) = match reply {
         Reply::Json(status, body) => (status, Vec::new(), body),
         Reply::With(status, headers, body) => (status, headers, body),
-        Reply::HangUp => return drop(request.into_writer()),
+        Reply::Broken => {
+            let mut writer = request.into_writer();
+            // A client that is gone is not the vendor's trouble.
+            let _ = writer.write_all(b"oh\r\n\r\n").and_then(|()| writer.flush());
+            return None;
+        }
+        Reply::Mute => return Some(request),
     };
     let mut response = Response::from_string(body).with_status_code(status);
     for (name, value) in headers {
@@ -107,6 +117,7 @@ fn send(request: Request, reply: Reply) {
     }
     // A client that is gone is not the vendor's trouble.
     let _ = request.respond(response);
+    None
 }
 
 /// Returns an address at which nobody listens.

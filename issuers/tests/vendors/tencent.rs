@@ -21,6 +21,8 @@ pub struct Tencent {
     pub always: Option<i64>,
     /// How many of the next answers are lost once the token has been issued.
     pub lost: u32,
+    /// Whether it takes requests and never answers.
+    pub mute: bool,
     pub asked: BTreeMap<String, u32>,
     pub issued: u32,
     /// The tokens, each with its end; and those that getAccessToken and getStableAccessToken gave last, which are apart.
@@ -33,7 +35,19 @@ impl Tencent {
     pub fn new() -> Tencent {
         let (asked, ends, last) = Default::default();
         let (id, secret) = ("wx01".to_owned(), "hunter2&?".to_owned());
-        Tencent { id, secret, quota: 2_000, always: None, lost: 0, asked, issued: 0, ends, last, forced: None }
+        Tencent {
+            id,
+            secret,
+            quota: 2_000,
+            always: None,
+            lost: 0,
+            mute: false,
+            asked,
+            issued: 0,
+            ends,
+            last,
+            forced: None,
+        }
     }
 
     pub fn asked_for(&self, path: &str) -> u32 {
@@ -110,6 +124,9 @@ fn error(code: i64) -> Value {
 
 impl Books for Tencent {
     fn answer(&mut self, asked: &Asked, now: Instant) -> Reply {
+        if self.mute {
+            return Reply::Mute;
+        }
         let count = self.asked.entry(asked.path.clone()).or_default();
         *count += 1;
         let (count, query) = (*count, |name: &str| asked.query.get(name).map_or("", String::as_str));
@@ -146,7 +163,7 @@ impl Books for Tencent {
         };
         if self.lost > 0 {
             self.lost -= 1;
-            return Reply::HangUp;
+            return Reply::Broken;
         }
         Reply::Json(200, said.to_string())
     }

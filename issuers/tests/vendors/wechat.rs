@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use testbed::child::{Dialogue, say, told};
 use testbed::redis_server::RedisServer;
-use testbed::{Backing, LONG, on_threads};
+use testbed::{Backing, LONG, on_threads, wait_until};
 use token_manager::{FailureClass, TokenManager, Verdict};
 use token_manager_issuers::wechat::{AccessToken, AccessTokenBuilder, Ticket};
 use token_manager_issuers::{Secret, wechat};
@@ -175,6 +175,23 @@ fn a_lost_answer_is_an_unknown_outcome_only_where_it_may_have_revoked_a_token() 
 }
 
 #[test]
+fn an_issuer_that_never_answers_is_given_up_before_the_source_is() {
+    let wechat = Standin::start(Tencent::new());
+    wechat.with(|books| books.mute = true);
+    for (source, class) in
+        [(stable(&wechat.url()), FailureClass::Unavailable), (classic(&wechat.url()), FailureClass::UnknownOutcome)]
+    {
+        let limit = Duration::from_secs(4);
+        let builder = Backing::memory().builder("t").fetch_limit(limit).lease(limit);
+        let manager = builder.source(source.build().unwrap()).build().unwrap();
+        let (found, cause) = class_and_cause(&manager.get().unwrap_err());
+        assert_eq!(found, class);
+        assert_eq!(cause, "no usable answer came to what was sent: it took too long");
+        assert_eq!(manager.stats().abandoned, 0);
+    }
+}
+
+#[test]
 fn a_classic_token_whose_successor_was_lost_is_doubted_and_refreshed_once_more() {
     let wechat = Standin::start(Tencent::new());
     let manager = manager(classic(&wechat.url()));
@@ -183,7 +200,7 @@ fn a_classic_token_whose_successor_was_lost_is_doubted_and_refreshed_once_more()
     manager.invalidate(&first);
     assert!(manager.get().is_err());
     assert_eq!(wechat.with(|books| books.issued), 2, "it was issued, and classic-1 will be revoked");
-    std::thread::sleep(Duration::from_millis(1600));
+    wait_until("the pause is over", || manager.get().is_ok());
     assert_eq!(manager.get().unwrap().secret(), "classic-3");
 }
 
