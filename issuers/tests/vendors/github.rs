@@ -42,12 +42,15 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     }
 });
 
+/// A status, headers and a message.
+type Instead = (u16, Vec<(&'static str, String)>, &'static str);
+
 /// What GitHub keeps.
 struct Github {
     /// How far its clock is behind ours.
     behind: Duration,
     /// What it answers instead.
-    instead: Option<(u16, Vec<(&'static str, String)>, &'static str)>,
+    instead: Option<Instead>,
     lost: u32,
     issued: u32,
     bodies: Vec<Value>,
