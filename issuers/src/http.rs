@@ -83,7 +83,7 @@ fn in_time(limit: Duration) -> Duration {
 }
 
 fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> ureq::http::request::Builder {
-    let head = Request::builder().method(method).uri(url);
+    let head = Request::builder().method(method).uri(url).header("connection", "close");
     headers.iter().fold(head, |head, (name, value)| head.header(*name, *value))
 }
 

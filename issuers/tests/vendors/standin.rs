@@ -1,30 +1,24 @@
-//! A server that answers as a vendor's pages say. Each stand-in brings its books; this listens, counts and keeps their time.
+//! A vendor's books behind a server: what it is asked, and a time of its own.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
-use tiny_http::{Header, Request, Response, Server};
+use testbed::stand_in::{Heard, StandIn, Told};
 
 /// One request.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Asked {
-    pub method: String,
+    pub heard: Heard,
     pub path: String,
     pub query: BTreeMap<String, String>,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
 }
 
 /// One answer.
 pub enum Reply {
-    Json(u16, String),
-    With(u16, Vec<(&'static str, String)>, String),
-    /// What comes is no HTTP.
-    Broken,
-    /// Nothing comes.
+    Told(Told),
+    /// The line is closed without one.
+    Lost,
+    /// Nothing comes until the server is stopped.
     Mute,
 }
 
@@ -33,11 +27,10 @@ pub trait Books: Send + 'static {
     fn answer(&mut self, asked: &Asked, now: Instant) -> Reply;
 }
 
-pub struct Standin<B> {
-    pub address: SocketAddr,
+pub struct Vendor<B> {
+    server: StandIn,
     state: Arc<Mutex<State<B>>>,
-    server: Arc<Server>,
-    thread: Option<JoinHandle<()>>,
+    stopping: Arc<(Mutex<bool>, Condvar)>,
 }
 
 struct State<B> {
@@ -45,28 +38,33 @@ struct State<B> {
     ahead: Duration,
 }
 
-impl<B: Books> Standin<B> {
-    pub fn start(books: B) -> Standin<B> {
-        let server = Arc::new(Server::http("127.0.0.1:0").expect("a free port"));
-        let address = server.server_addr().to_ip().expect("an address");
+impl<B: Books> Vendor<B> {
+    pub fn start(books: B) -> Vendor<B> {
         let state = Arc::new(Mutex::new(State { books, ahead: Duration::ZERO }));
-        let (listening, shared) = (server.clone(), state.clone());
-        let thread = thread::spawn(move || {
-            let mut unanswered = Vec::new();
-            while let Ok(mut request) = listening.recv() {
-                let asked = read(&mut request);
-                let mut state = shared.lock().unwrap();
-                let now = Instant::now() + state.ahead;
-                let reply = state.books.answer(&asked, now);
-                drop(state);
-                unanswered.extend(send(request, reply));
+        let stopping: Arc<(Mutex<bool>, Condvar)> = Arc::default();
+        let (shared, stop) = (state.clone(), stopping.clone());
+        let server = StandIn::start(move |heard| {
+            let (path, query) = heard.path.split_once('?').unwrap_or((&heard.path, ""));
+            let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+            let asked = Asked { heard: heard.clone(), path: path.to_owned(), query };
+            let reply = {
+                let State { books, ahead } = &mut *shared.lock().unwrap();
+                books.answer(&asked, Instant::now() + *ahead)
+            };
+            match reply {
+                Reply::Told(told) => Some(told),
+                Reply::Lost => None,
+                Reply::Mute => {
+                    drop(stop.1.wait_while(stop.0.lock().unwrap(), |stopping| !*stopping));
+                    None
+                }
             }
         });
-        Standin { address, state, server, thread: Some(thread) }
+        Vendor { server, state, stopping }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.url()
     }
 
     pub fn with<T>(&self, look: impl FnOnce(&mut B) -> T) -> T {
@@ -79,52 +77,15 @@ impl<B: Books> Standin<B> {
     }
 }
 
-impl<B> Drop for Standin<B> {
+impl<B> Drop for Vendor<B> {
     fn drop(&mut self) {
-        self.server.unblock();
-        let ended = self.thread.take().map(JoinHandle::join);
-        assert!(thread::panicking() || ended.is_none_or(|ended| ended.is_ok()), "the stand-in panicked");
+        *self.stopping.0.lock().unwrap() = true;
+        self.stopping.1.notify_all();
     }
-}
-
-fn read(request: &mut Request) -> Asked {
-    let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
-    let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-    let header = |header: &Header| (header.field.to_string().to_lowercase(), header.value.to_string());
-    let (method, path) = (request.method().to_string(), path.to_owned());
-    let headers = request.headers().iter().map(header).collect();
-    let mut body = String::new();
-    request.as_reader().read_to_string(&mut body).expect("a body");
-    Asked { method, path, query, headers, body }
-}
-
-/// Returns a request that is not answered.
-fn send(request: Request, reply: Reply) -> Option<Request> {
-    let (status, headers, body) = match reply {
-        Reply::Json(status, body) => (status, Vec::new(), body),
-        Reply::With(status, headers, body) => (status, headers, body),
-        Reply::Broken => {
-            let mut writer = request.into_writer();
-            // A client that is gone is not the vendor's trouble.
-            let _ = writer.write_all(b"oh\r\n\r\n").and_then(|()| writer.flush());
-            return None;
-        }
-        Reply::Mute => return Some(request),
-    };
-    let mut response = Response::from_string(body).with_status_code(status);
-    for (name, value) in headers {
-        response.add_header(Header::from_bytes(name, value).expect("a header"));
-    }
-    // A client that is gone is not the vendor's trouble.
-    let _ = request.respond(response);
-    None
 }
 
 /// Returns an address at which nobody listens.
 pub fn nobody() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let address = listener.local_addr().expect("an address");
-    drop(listener);
-    assert!(TcpStream::connect(address).is_err());
-    format!("http://{address}")
+    format!("http://{}", listener.local_addr().expect("an address"))
 }

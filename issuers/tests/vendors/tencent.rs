@@ -6,6 +6,7 @@ use crate::standin::{Asked, Books, Reply};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
+use testbed::stand_in::Told;
 
 pub const LIFE: Duration = Duration::from_secs(7200);
 /// For so long the old token is taken beside the new one, and so long before its end a stable token is replaced.
@@ -79,10 +80,10 @@ impl Tencent {
     }
 
     fn stable(&mut self, asked: &Asked, now: Instant) -> Value {
-        if asked.method != "POST" {
+        if asked.heard.method != "POST" {
             return error(43002);
         }
-        let Ok(body) = serde_json::from_str::<Value>(&asked.body) else { return error(47001) };
+        let Ok(body) = serde_json::from_str::<Value>(&asked.heard.body) else { return error(47001) };
         let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         match self.refuses(&text("grant_type"), &text("appid"), &text("secret")) {
             Some(code) => error(code),
@@ -159,12 +160,12 @@ impl Books for Tencent {
                 Err(code) => error(code),
                 Ok(()) => json!({ "ip_list": [] }),
             },
-            (None, _) => return Reply::Json(404, String::new()),
+            (None, _) => return Reply::Told(Told::new(404, "")),
         };
         if self.lost > 0 {
             self.lost -= 1;
-            return Reply::Broken;
+            return Reply::Lost;
         }
-        Reply::Json(200, said.to_string())
+        Reply::Told(Told::new(200, said.to_string()))
     }
 }

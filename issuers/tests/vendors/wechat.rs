@@ -1,6 +1,6 @@
 //! WeChat's tokens and tickets: the published rules, the codes, and what a lost answer means.
 
-use crate::standin::{Standin, nobody};
+use crate::standin::{Vendor, nobody};
 use crate::tencent::{LIFE, OVERLAP, Tencent};
 use crate::{class_and_cause, failure_of};
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ fn api(url: &str, token: &str) -> i64 {
 
 #[test]
 fn a_stable_token_comes_back_within_its_life_and_its_successor_shortly_before_its_end() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     let manager = manager(stable(&wechat.url()));
     let first = manager.get().unwrap();
     assert_eq!(first.secret(), "stable-1");
@@ -57,7 +57,7 @@ fn a_stable_token_comes_back_within_its_life_and_its_successor_shortly_before_it
 
 #[test]
 fn a_classic_token_revokes_the_last_one_after_five_minutes() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     let manager = manager(classic(&wechat.url()));
     let first = manager.get().unwrap();
     manager.invalidate(&first);
@@ -69,7 +69,7 @@ fn a_classic_token_revokes_the_last_one_after_five_minutes() {
 
 #[test]
 fn a_fleet_of_four_processes_asks_once_and_once_more_for_a_token_that_was_ended() {
-    let (wechat, redis) = (Standin::start(Tencent::new()), RedisServer::start().unwrap());
+    let (wechat, redis) = (Vendor::start(Tencent::new()), RedisServer::start().unwrap());
     let orders = format!("{} {}", redis.url(), wechat.url());
     let child = || Dialogue::start(&["wechat::child_of_a_fleet", "--exact", "--nocapture"], &[("FLEET", &orders)]);
     let mut fleet: Vec<_> = std::iter::repeat_with(child).take(4).collect();
@@ -112,7 +112,7 @@ fn child_of_a_fleet() {
 #[test]
 fn codes_have_classes() {
     use FailureClass::{CredentialsRejected, Throttled, Unavailable};
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     for (code, class, pause) in [
         (-1, Unavailable, None),
         (40001, CredentialsRejected, None),
@@ -145,7 +145,7 @@ fn codes_have_classes() {
 
 #[test]
 fn wrong_credentials_are_told_and_a_second_secret_is_tried_once() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     let url = wechat.url();
     let (class, cause) = failure_of(AccessToken::stable("wx02", "hunter2&?").base_url(&url).build().unwrap());
     assert_eq!(class, FailureClass::CredentialsRejected);
@@ -162,7 +162,7 @@ fn wrong_credentials_are_told_and_a_second_secret_is_tried_once() {
 
 #[test]
 fn a_lost_answer_is_an_unknown_outcome_only_where_it_may_have_revoked_a_token() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     for (source, class) in
         [(stable(&wechat.url()), FailureClass::Unavailable), (classic(&wechat.url()), FailureClass::UnknownOutcome)]
     {
@@ -176,7 +176,7 @@ fn a_lost_answer_is_an_unknown_outcome_only_where_it_may_have_revoked_a_token() 
 
 #[test]
 fn an_issuer_that_never_answers_is_given_up_before_the_source_is() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     wechat.with(|books| books.mute = true);
     for (source, class) in
         [(stable(&wechat.url()), FailureClass::Unavailable), (classic(&wechat.url()), FailureClass::UnknownOutcome)]
@@ -193,7 +193,7 @@ fn an_issuer_that_never_answers_is_given_up_before_the_source_is() {
 
 #[test]
 fn a_classic_token_whose_successor_was_lost_is_doubted_and_refreshed_once_more() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     let manager = manager(classic(&wechat.url()));
     let first = manager.get().unwrap();
     wechat.with(|books| books.lost = 1);
@@ -208,7 +208,7 @@ fn a_classic_token_whose_successor_was_lost_is_doubted_and_refreshed_once_more()
 fn the_classic_quota_is_told_and_its_budget_keeps_within_it() {
     let mut books = Tencent::new();
     books.quota = 0;
-    let wechat = Standin::start(books);
+    let wechat = Vendor::start(books);
     let error = manager(classic(&wechat.url())).get().unwrap_err();
     assert_eq!(class_and_cause(&error).0, FailureClass::Throttled);
     let in_a_day =
@@ -219,7 +219,7 @@ fn the_classic_quota_is_told_and_its_budget_keeps_within_it() {
 
 #[test]
 fn a_leaked_stable_token_is_revoked_by_force_and_the_fleet_gets_its_successor() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     let source = std::sync::Arc::new(stable(&wechat.url()).build().unwrap());
     let shared = source.clone();
     let fetch = move |attempt: &token_manager::Attempt| token_manager::TokenSource::fetch(&*shared, attempt);
@@ -236,7 +236,7 @@ fn a_leaked_stable_token_is_revoked_by_force_and_the_fleet_gets_its_successor() 
 #[test]
 fn a_ticket_is_bought_with_the_accounts_token_and_a_refused_token_is_replaced() {
     for backing in Backing::both() {
-        let wechat = Standin::start(Tencent::new());
+        let wechat = Vendor::start(Tencent::new());
         let (url, tokens) = (wechat.url(), backing.builder("tokens"));
         let tokens = tokens.source(classic(&url).build().unwrap()).build().unwrap();
         let ticket = Ticket::jsapi(tokens.clone()).base_url(&url).build().unwrap();
@@ -256,7 +256,7 @@ fn a_ticket_is_bought_with_the_accounts_token_and_a_refused_token_is_replaced() 
 
 #[test]
 fn a_ticket_that_is_refused_otherwise_leaves_the_token_alone() {
-    let wechat = Standin::start(Tencent::new());
+    let wechat = Vendor::start(Tencent::new());
     let tokens = manager(classic(&wechat.url()));
     assert_eq!(tokens.get().unwrap().secret(), "classic-1");
     wechat.with(|books| books.always = Some(45009));

@@ -1,6 +1,6 @@
 //! WeCom's tokens: the same one within its life, and codes in answers of status 200.
 
-use crate::standin::Standin;
+use crate::standin::Vendor;
 use crate::tencent::{LIFE, Tencent};
 use crate::{class_and_cause, failure_of};
 use testbed::Backing;
@@ -14,7 +14,7 @@ fn manager(url: &str) -> TokenManager {
 
 #[test]
 fn the_same_token_comes_back_within_its_life() {
-    let wecom = Standin::start(Tencent::new());
+    let wecom = Vendor::start(Tencent::new());
     let manager = manager(&wecom.url());
     let first = manager.get().unwrap();
     manager.invalidate(&first);
@@ -27,7 +27,7 @@ fn the_same_token_comes_back_within_its_life() {
 
 #[test]
 fn a_token_that_was_ended_before_its_time_is_replaced() {
-    let wecom = Standin::start(Tencent::new());
+    let wecom = Vendor::start(Tencent::new());
     let manager = manager(&wecom.url());
     let first = manager.get().unwrap();
     wecom.with(|books| books.end(first.secret()));
@@ -38,7 +38,7 @@ fn a_token_that_was_ended_before_its_time_is_replaced() {
 #[test]
 fn codes_have_classes() {
     use FailureClass::{CredentialsRejected, Throttled, Unavailable};
-    let wecom = Standin::start(Tencent::new());
+    let wecom = Vendor::start(Tencent::new());
     for (code, class, pause) in [
         (-1, Unavailable, None),
         (40001, CredentialsRejected, None),
@@ -61,7 +61,7 @@ fn codes_have_classes() {
 
 #[test]
 fn wrong_credentials_are_told_and_lost_answers_cast_no_doubt() {
-    let wecom = Standin::start(Tencent::new());
+    let wecom = Vendor::start(Tencent::new());
     let ask = |id: &str, secret: &str| AccessToken::of(id, secret).base_url(wecom.url()).build().unwrap();
     let (class, cause) = failure_of(ask("wx01", "wrong"));
     assert_eq!(
