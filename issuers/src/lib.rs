@@ -6,6 +6,7 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
+//! | 5 | `by_name` | all of them, by names and settings as text |
 //! | 4 | `client_credentials` `refresh_token` `jwt_bearer` `token_exchange` | the grants of OAuth 2.0 |
 //! | 4 | `wechat` `wecom` `github_app` | WeChat's tokens and tickets; WeCom's; those of a GitHub App |
 //! | 4 | `command` | an external command as a source |
@@ -18,6 +19,8 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "by_name")]
+pub mod by_name;
 #[cfg(feature = "client_credentials")]
 mod client_credentials;
 #[cfg(all(unix, feature = "command"))]
