@@ -2,8 +2,9 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 2 | `manager` | managers, their figures and guards |
-//! | 1 | `options` | the settings of one |
+//! | 3 | `manager` | managers, their figures and guards |
+//! | 2 | `options` | the settings of one |
+//! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
 //! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
@@ -13,6 +14,8 @@
 mod call;
 mod error;
 mod handle;
+#[cfg(feature = "issuers")]
+mod issuer;
 mod logging;
 mod manager;
 mod options;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use token_manager_issuers::by_name::{ByName, Form};
 
 fn read(path: &str) -> String {
     fs::read_to_string(capi().join(path)).expect("a file of this crate")
@@ -67,6 +68,7 @@ fn each_section_of_the_header_has_a_file() {
         ("Errors", "error"),
         ("Stores", "store"),
         ("The fetch callback", "source"),
+        ("Issuers", "issuer"),
         ("Options", "options"),
         ("Tokens", "token"),
         ("Managers", "manager"),
@@ -86,6 +88,26 @@ fn each_section_of_the_header_has_a_file() {
         }
     }
     assert_eq!(found, functions(&header).count());
+}
+
+#[test]
+fn the_header_names_every_kind_of_issuer_and_every_setting() {
+    let header = read("include/token_manager.h");
+    let section = header.split("/* ---- Issuers").nth(1).and_then(|rest| rest.split("*/").next()).expect("a section");
+    let words: BTreeSet<_> = section.split(|c: char| !(c.is_alphanumeric() || "._*+".contains(c))).collect();
+    for kind in ByName::kinds() {
+        assert!(words.contains(kind), "{kind} is not in the header");
+        for (name, form) in ByName::new(kind).expect("a kind").settings() {
+            let (before, written) = match form {
+                Form::Secret => (name, format!("{name}*")),
+                Form::Texts => (name, format!("{name}+")),
+                Form::Named if name == "exit_code" => (name, "exit_code.NUMBER+".to_owned()),
+                Form::Named => (name, format!("{name}.NAME+")),
+                _ => (name, name.to_owned()),
+            };
+            assert!(words.contains(&*written), "{before} of {kind} is not in the header as {written}");
+        }
+    }
 }
 
 /// Returns the functions that a text declares.

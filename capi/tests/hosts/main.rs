@@ -1,6 +1,7 @@
 //! Programs in C, C++ and Python, compiled against the installed library and run against a real Redis and the issuer.
 
 mod header;
+mod issuers;
 mod memory;
 mod toolchain;
 
