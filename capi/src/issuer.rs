@@ -21,7 +21,7 @@ pub struct TkmIssuer {
 impl TkmIssuer {
     /// Makes the source; what to wait for once nobody uses it comes along.
     pub fn build(self) -> Result<(AnySource, Option<Receiver<()>>), TkmError> {
-        Ok((AnySource(self.settings.build()?), self.gone))
+        Ok((self.settings.build()?, self.gone))
     }
 }
 

@@ -2,18 +2,17 @@
 
 use crate::error::BuildError;
 use std::fmt;
-use token_manager::{Attempt, FetchError, Fetched, TokenManager, TokenSource};
+use token_manager::{TokenManager, TokenSource};
 
+mod any;
 mod first_login;
 mod kinds;
 mod values;
 
+pub use any::AnySource;
 use kinds::{KINDS, Kind};
 pub use values::Form;
 use values::Values;
-
-/// A source whatever its kind.
-pub type BoxedSource = Box<dyn TokenSource>;
 
 /// Collects the settings of a source as text.
 ///
@@ -93,16 +92,16 @@ impl ByName {
     }
 
     /// Sets who logs in anew for a `refresh_token`: a source that brings a token with a refresh token as its
-    /// [carry](Fetched::carry). It is called as [`bootstrap`](crate::OAuthBuilder::bootstrap) says. The other kinds have no use for it.
+    /// [carry](token_manager::Fetched::carry). It is called as [`bootstrap`](crate::OAuthBuilder::bootstrap) says. The other kinds have no use for it.
     pub fn set_login(&mut self, login: impl TokenSource) {
-        self.values.login = Some(Box::new(login));
+        self.values.login = Some(AnySource::new(login));
     }
 
     /// Makes the source.
     ///
     /// # Errors
     /// When a setting is missing or cannot be used: the error names it and says what to do. Nobody is asked yet.
-    pub fn build(self) -> Result<BoxedSource, BuildError> {
+    pub fn build(self) -> Result<AnySource, BuildError> {
         let mut values = self.values;
         let source = (self.kind.build)(&mut values)?;
         kinds::probed(source, &values)
@@ -112,20 +111,5 @@ impl ByName {
 impl fmt::Debug for ByName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ByName").field("kind", &self.kind.name).finish_non_exhaustive()
-    }
-}
-
-/// A boxed source as a source, where one of a single type is needed.
-pub struct AnySource(pub BoxedSource);
-
-impl TokenSource for AnySource {
-    fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError> {
-        self.0.fetch(attempt)
-    }
-}
-
-impl fmt::Debug for AnySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnySource")
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 5 | `by_name` | all of them, by names and settings as text |
+//! | 5 | `by_name` `by_name/kinds` `by_name/first_login` `by_name/values` `by_name/any` | all of them, by names and settings as text |
 //! | 4 | `client_credentials` `refresh_token` `jwt_bearer` `token_exchange` | the grants of OAuth 2.0 |
 //! | 4 | `wechat` `wecom` `github_app` | WeChat's tokens and tickets; WeCom's; those of a GitHub App |
 //! | 4 | `command` | an external command as a source |

@@ -9,7 +9,7 @@ use support::{builder, field, granted, in_turn, manager, rotated, told};
 use testbed::keys::Keys;
 use testbed::stand_in::{StandIn, Told};
 use token_manager::{Attempt, FailureClass, FetchError, Fetched, TokenSource};
-use token_manager_issuers::by_name::{AnySource, ByName};
+use token_manager_issuers::by_name::ByName;
 
 fn by_name(kind: &str, settings: &[(&str, &str)]) -> ByName {
     let mut source = ByName::new(kind).unwrap();
@@ -18,7 +18,7 @@ fn by_name(kind: &str, settings: &[(&str, &str)]) -> ByName {
 }
 
 fn source(kind: &str, settings: &[(&str, &str)]) -> impl TokenSource {
-    AnySource(by_name(kind, settings).build().unwrap())
+    by_name(kind, settings).build().unwrap()
 }
 
 fn secret_of(kind: &str, settings: &[(&str, &str)]) -> String {
@@ -99,7 +99,7 @@ fn a_login_is_called_where_there_is_no_refresh_token() {
     let url = format!("{}/token", issuer.url());
     let mut settings = by_name("refresh_token", &[("url", &url), ("client_id", "id")]);
     settings.set_login(|_: &Attempt| Ok(Fetched::new("t1", Duration::from_secs(3600)).carry("r1")));
-    let manager = manager(AnySource(settings.build().unwrap()));
+    let manager = manager(settings.build().unwrap());
     let token = manager.get().unwrap();
     assert_eq!(token.secret(), "t1");
     manager.invalidate(&token);
@@ -155,7 +155,7 @@ fn vendors_are_asked() {
 
     let mut ticket = by_name("wechat_ticket", &[("base_url", &url), ("type", "wx_card")]);
     ticket.set_parent(manager(source("wechat_stable", &wechat)));
-    let ticket = manager(AnySource(ticket.build().unwrap())).get().unwrap();
+    let ticket = manager(ticket.build().unwrap()).get().unwrap();
     assert_eq!(ticket.secret(), "/cgi-bin/ticket/getticket?access_token=%2Fcgi-bin%2Fstable_token&type=wx_card");
 }
 
@@ -246,6 +246,6 @@ fn what_is_wrong_is_told_by_its_name_and_no_value_is_quoted() {
 fn a_login_that_fails_keeps_its_class() {
     let mut settings = by_name("refresh_token", &[("url", "http://127.0.0.1:9/token"), ("client_id", "id")]);
     settings.set_login(|_: &Attempt| Err(FetchError::unavailable("nobody is there to log in")));
-    let manager = builder(AnySource(settings.build().unwrap())).build().unwrap();
+    let manager = builder(settings.build().unwrap()).build().unwrap();
     assert_eq!(told(&manager.get().unwrap_err()), (FailureClass::Unavailable, "nobody is there to log in".to_owned()));
 }

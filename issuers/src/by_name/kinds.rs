@@ -1,14 +1,15 @@
 //! The kinds of sources, each with its settings and how it is built of them.
 
+use super::any::AnySource;
 use super::first_login::FirstLogin;
 use super::values::{Form, Values};
-use super::{AnySource, BoxedSource};
 use crate::error::BuildError;
 use crate::http::Http;
 use crate::oauth::{Client, Grant, OAuthBuilder};
 use crate::probe::{Probed, bearer_get};
 use crate::refresh_token::{Login, RefreshToken};
 use crate::{ClientCredentials, JwtBearer, Secret, TokenExchange, TokenType, github_app, wechat, wecom};
+use token_manager::TokenSource;
 
 /// A setting's name and form.
 pub(super) type Setting = (&'static str, Form);
@@ -16,7 +17,7 @@ pub(super) type Setting = (&'static str, Form);
 pub(super) struct Kind {
     pub(super) name: &'static str,
     pub(super) settings: &'static [&'static [Setting]],
-    pub(super) build: fn(&mut Values) -> Result<BoxedSource, BuildError>,
+    pub(super) build: fn(&mut Values) -> Result<AnySource, BuildError>,
 }
 
 const PROBE: &[Setting] = &[("probe_url", Form::Text), ("probe_limit", Form::Seconds)];
@@ -98,12 +99,12 @@ pub(super) const KINDS: &[Kind] = &[
 ];
 
 /// Has each new token tried out, if that is set.
-pub(super) fn probed(source: BoxedSource, values: &Values) -> Result<BoxedSource, BuildError> {
+pub(super) fn probed(source: AnySource, values: &Values) -> Result<AnySource, BuildError> {
     let Some(url) = values.text("probe_url") else { return Ok(source) };
-    let probed = Probed::new(AnySource(source), bearer_get(url, http(values)?)?);
+    let probed = Probed::new(source, bearer_get(url, http(values)?)?);
     Ok(match values.seconds("probe_limit")? {
-        Some(limit) => Box::new(probed.limit(limit)),
-        None => Box::new(probed),
+        Some(limit) => AnySource::new(probed.limit(limit)),
+        None => AnySource::new(probed),
     })
 }
 
@@ -178,11 +179,11 @@ fn oauth<G: Grant>(
     Ok(values.seconds("default_life")?.into_iter().fold(builder, OAuthBuilder::default_life))
 }
 
-fn client_credentials(values: &mut Values) -> Result<BoxedSource, BuildError> {
-    Ok(Box::new(oauth(values, ClientCredentials::at, ClientCredentials::discover)?.build()?))
+fn client_credentials(values: &mut Values) -> Result<AnySource, BuildError> {
+    Ok(AnySource::new(oauth(values, ClientCredentials::at, ClientCredentials::discover)?.build()?))
 }
 
-fn refresh_token(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn refresh_token(values: &mut Values) -> Result<AnySource, BuildError> {
     let mut builder = oauth(values, RefreshToken::at, RefreshToken::discover)?;
     if let Some(window) = values.seconds("reuse_window")? {
         builder = builder.reuse_window(window);
@@ -198,10 +199,10 @@ fn refresh_token(values: &mut Values) -> Result<BoxedSource, BuildError> {
         }
         (None, None) => builder,
     };
-    Ok(Box::new(builder.build()?))
+    Ok(AnySource::new(builder.build()?))
 }
 
-fn jwt_bearer(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn jwt_bearer(values: &mut Values) -> Result<AnySource, BuildError> {
     let builder = oauth(values, JwtBearer::at, JwtBearer::discover)?;
     let builder = values.secret("key").into_iter().fold(builder, OAuthBuilder::key);
     let builder = values.text("key_id").into_iter().fold(builder, OAuthBuilder::key_id);
@@ -211,10 +212,10 @@ fn jwt_bearer(values: &mut Values) -> Result<BoxedSource, BuildError> {
     let builder = values.named("claim").fold(builder, |builder, (name, value)| builder.claim(name, value));
     let builder = values.seconds("assertion_life")?.into_iter().fold(builder, OAuthBuilder::assertion_life);
     let builder = values.secret("assertion").into_iter().fold(builder, OAuthBuilder::assertion);
-    Ok(Box::new(builder.build()?))
+    Ok(AnySource::new(builder.build()?))
 }
 
-fn token_exchange(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn token_exchange(values: &mut Values) -> Result<AnySource, BuildError> {
     let mut builder = oauth(values, TokenExchange::at, TokenExchange::discover)?;
     let kind = |setting| values.text(setting).map_or_else(TokenType::access_token, TokenType::of);
     builder = builder.subject(values.needed_secret("subject_token")?, kind("subject_type"));
@@ -224,50 +225,50 @@ fn token_exchange(values: &mut Values) -> Result<BoxedSource, BuildError> {
     if let Some(wanted) = values.text("wanted_type") {
         builder = builder.wanted(TokenType::of(wanted));
     }
-    Ok(Box::new(builder.build()?))
+    Ok(AnySource::new(builder.build()?))
 }
 
 /// How a vendor's builder starts: with an id and a secret.
 type Start<B> = fn(String, Secret) -> B;
 
-fn wechat_token(values: &Values, start: Start<wechat::AccessTokenBuilder>) -> Result<BoxedSource, BuildError> {
+fn wechat_token(values: &Values, start: Start<wechat::AccessTokenBuilder>) -> Result<AnySource, BuildError> {
     let builder = start(values.needed("app_id")?.to_owned(), values.needed_secret("secret")?).http(http(values)?);
-    Ok(Box::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
+    Ok(AnySource::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
 }
 
-fn wechat_stable(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn wechat_stable(values: &mut Values) -> Result<AnySource, BuildError> {
     wechat_token(values, wechat::AccessToken::stable)
 }
 
-fn wechat_classic(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn wechat_classic(values: &mut Values) -> Result<AnySource, BuildError> {
     wechat_token(values, wechat::AccessToken::classic)
 }
 
-fn wechat_ticket(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn wechat_ticket(values: &mut Values) -> Result<AnySource, BuildError> {
     let missing = || BuildError::new("parent", "is not set: give the manager whose tokens buy the tickets");
     let builder = wechat::Ticket::jsapi(values.parent.take().ok_or_else(missing)?).http(http(values)?);
     let builder = values.text("type").into_iter().fold(builder, |builder, kind| builder.kind(kind));
-    Ok(Box::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
+    Ok(AnySource::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
 }
 
-fn wecom(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn wecom(values: &mut Values) -> Result<AnySource, BuildError> {
     let builder = wecom::AccessToken::of(values.needed("corp_id")?, values.needed_secret("secret")?);
     let builder = builder.http(http(values)?);
-    Ok(Box::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
+    Ok(AnySource::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
 }
 
-fn github(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn github(values: &mut Values) -> Result<AnySource, BuildError> {
     let number = values.needed("installation")?.parse();
     let number = number.map_err(|_| BuildError::new("installation", "is no number of an installation"))?;
     let key = values.needed_secret("key")?;
     let builder = github_app::Installation::of(values.needed("app_id")?, number, key).http(http(values)?);
     let builder = values.texts("repository").fold(builder, |builder, name| builder.repository(name));
     let builder = values.named("permission").fold(builder, |builder, (name, access)| builder.permission(name, access));
-    Ok(Box::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
+    Ok(AnySource::new(values.text("base_url").into_iter().fold(builder, |builder, url| builder.base_url(url)).build()?))
 }
 
 #[cfg(unix)]
-fn command(values: &mut Values) -> Result<BoxedSource, BuildError> {
+fn command(values: &mut Values) -> Result<AnySource, BuildError> {
     use crate::command::CommandSource;
     use token_manager::FailureClass;
     let source = values.texts("argument").fold(CommandSource::new(values.needed("program")?), CommandSource::argument);
@@ -287,5 +288,5 @@ fn command(values: &mut Values) -> Result<BoxedSource, BuildError> {
         let wrong = || BuildError::new("exit_code", format!("write exit_code.NUMBER, and one of {classes}"));
         source = source.exit_code(code.parse().map_err(|_| wrong())?, known.ok_or_else(wrong)?);
     }
-    Ok(Box::new(source))
+    Ok(AnySource::new(source))
 }

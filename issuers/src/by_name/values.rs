@@ -1,6 +1,6 @@
 //! Settings as text, each of a form that says how a text is read and how often it may be given.
 
-use super::BoxedSource;
+use super::any::AnySource;
 use crate::error::BuildError;
 use crate::secret::Secret;
 use std::time::Duration;
@@ -62,7 +62,7 @@ pub(super) struct Values {
     /// The setting, whether it is the second one, and the secret.
     secrets: Vec<(&'static str, bool, Secret)>,
     pub(super) parent: Option<TokenManager>,
-    pub(super) login: Option<BoxedSource>,
+    pub(super) login: Option<AnySource>,
 }
 
 impl Values {
