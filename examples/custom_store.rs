@@ -1,8 +1,8 @@
-//! A store of your own, with no server: a file for each token and egress, changed under a lock, for the processes of one host.
+//! A store of your own, with no server: a file for each grant and egress, changed under a lock, for the processes of one host.
 use rustix::fs::{FlockOperation, flock};
 use std::time::{Duration, SystemTime};
 use std::{fs, io, path::PathBuf};
-use token_manager::store::rules::{EgressState, TokenState};
+use token_manager::store::rules::{EgressState, GrantState};
 use token_manager::store::{StateBackend, StateStore, Step, StoreError, TokenName};
 use token_manager::{Attempt, Fetched, TokenManager};
 
@@ -13,13 +13,13 @@ impl StateBackend for Folder {
         let file = |what: &str, of: &str| self.0.join(format!("{} {} {what} {of}", name.namespace, name.group));
         let lock = fs::File::create(file("lock", ""))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(io::Error::from)?; // until it is dropped
-        let (token_file, egress_file) = (file("token", &name.name), file("egress", egress.unwrap_or_default()));
+        let (grant_file, egress_file) = (file("grant", &name.grant), file("egress", egress.unwrap_or_default()));
         let read = |file: &PathBuf| if file.try_exists()? { fs::read(file).map(Some) } else { Ok(None) };
-        let mut token = read(&token_file)?.map_or(Ok(TokenState::default()), |bytes| TokenState::decode(&bytes))?;
+        let mut grant = read(&grant_file)?.map_or(Ok(GrantState::default()), |bytes| GrantState::decode(&bytes))?;
         let mut pauses = read(&egress_file)?.map_or(Ok(EgressState::default()), |bytes| EgressState::decode(&bytes))?;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64;
-        let _changes = step(now, &mut token, &mut pauses); // nobody can subscribe: other processes poll
-        for (kept, bytes) in [(token_file, token.encode()), (egress_file, pauses.encode())] {
+        let _changes = step(now, &mut grant, &mut pauses); // nobody can subscribe: other processes poll
+        for (kept, bytes) in [(grant_file, grant.encode()), (egress_file, pauses.encode())] {
             fs::write(file("new", ""), bytes)?;
             fs::rename(file("new", ""), kept)?;
         }

@@ -18,6 +18,7 @@ pub struct Builder {
     name: String,
     namespace: String,
     group: Option<String>,
+    grant: Option<String>,
     egress: String,
     policy: Policy,
     store: Option<Backing>,
@@ -44,6 +45,7 @@ impl Builder {
             name: name.to_owned(),
             namespace: "tm".to_owned(),
             group: None,
+            grant: None,
             egress: "default".to_owned(),
             policy: Policy::default(),
             store: None,
@@ -86,9 +88,17 @@ impl Builder {
     }
 
     /// Puts tokens of one issuer together: those of one group and egress share a budget, and a slot of a Redis Cluster.
-    /// Defaults to the token's name.
+    /// Defaults to the name of the grant, which is the token's own unless another is set.
     pub fn group(mut self, group: &str) -> Builder {
         self.group = Some(group.to_owned());
+        self
+    }
+
+    /// Names the grant of which this token is one: tokens of one grant, such as those for several audiences or scopes of one login,
+    /// share the carried secret (a refresh token that is replaced each time), the updater, so that they never present it in
+    /// parallel, and the pause after a failure. They must be of one group. Defaults to the token's name: a grant of its own.
+    pub fn grant(mut self, grant: &str) -> Builder {
+        self.grant = Some(grant.to_owned());
         self
     }
 
@@ -172,14 +182,14 @@ impl Builder {
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a setting is missing or absurd, or two contradict each other;
     /// the message names them and the rule.
     pub fn build(self) -> Result<TokenManager, Error> {
-        let group = self.group.unwrap_or_else(|| self.name.clone());
-        let words = [("name", &self.name), ("namespace", &self.namespace), ("group", &group), ("egress", &self.egress)];
-        for (setting, word) in words {
+        let grant = self.grant.unwrap_or_else(|| self.name.clone());
+        let group = self.group.unwrap_or_else(|| grant.clone());
+        for (setting, word) in [("name", &self.name), ("grant", &grant)] {
             check_word(setting, word)?;
+            check_taken(setting, word)?;
         }
-        if let Some(word @ ("budget" | "pause")) = self.name.split(':').next() {
-            let rule = format!("the word {word:?} is taken by the keys of an egress, choose another");
-            return Err(Error::config(format!("name is {:?}; {rule}", self.name)));
+        for (setting, word) in [("namespace", &self.namespace), ("group", &group), ("egress", &self.egress)] {
+            check_word(setting, word)?;
         }
         let store = match self.store {
             Some(Backing::Given(store)) => store,
@@ -192,13 +202,25 @@ impl Builder {
         };
         let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
         self.policy.check(store.timeout()).map_err(Error::config)?;
-        let name = TokenName { namespace: self.namespace.into(), group: group.into(), name: self.name.into() };
+        let [namespace, group, name, grant] = [self.namespace, group, self.name, grant].map(Into::into);
+        let name = TokenName { namespace, group, name, grant };
         let unusable =
             |folder: &PathBuf, error| Error::config(format!("journal is {folder:?}; it cannot be used: {error}"));
         let open = |folder: PathBuf| Journal::open(&folder).map_err(|error| unusable(&folder, error));
         let journal = self.journal.map(open).transpose()?;
         let (egress, policy, observer) = (self.egress, self.policy, self.observer);
         Ok(TokenManager::new(Settings { name, egress, policy, store, source, observer, journal }))
+    }
+}
+
+/// Keys of a token must not meet those of an egress.
+fn check_taken(setting: &str, word: &str) -> Result<(), Error> {
+    match word.split(':').next() {
+        Some(first @ ("budget" | "pause")) => {
+            let rule = format!("the word {first:?} is taken by the keys of an egress, choose another");
+            Err(Error::config(format!("{setting} is {word:?}; {rule}")))
+        }
+        _ => Ok(()),
     }
 }
 

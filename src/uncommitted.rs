@@ -42,7 +42,8 @@ impl Uncommitted {
     pub fn encode(&self, place: &str, name: &TokenName) -> Vec<u8> {
         let mut out = Writer::new(VERSION);
         out.text(place);
-        [&name.namespace, &name.group, &name.name, &self.lease.owner].into_iter().for_each(|text| out.text(text));
+        let TokenName { namespace, group, name, grant } = name;
+        [namespace, group, name, grant, &self.lease.owner].into_iter().for_each(|text| out.text(text));
         [self.lease.attempt, self.lease.generation].into_iter().for_each(|number| out.number(number));
         let Fetched { secret, lifetime, carry, carry_lifetime } = &self.fetched;
         out.text(secret.reveal());
@@ -57,7 +58,7 @@ impl Uncommitted {
     /// Reads what another process wrote down of the token of this name in this place.
     pub fn decode(bytes: &[u8], place: &str, name: &TokenName) -> Option<Uncommitted> {
         let (VERSION, mut from) = Reader::new(bytes)? else { return None };
-        for part in [place, &name.namespace, &name.group, &name.name] {
+        for part in [place, &name.namespace, &name.group, &name.name, &name.grant] {
             Some(()).filter(|()| from.text() == Some(part))?;
         }
         let lease = Lease { owner: from.text()?.into(), attempt: from.number()?, generation: from.number()? };

@@ -7,7 +7,7 @@ use custom_store::Folder;
 use std::sync::Arc;
 use std::time::Duration;
 use testbed::{Backing, LONG, Script, wait_until};
-use token_manager::store::rules::{EgressState, TokenState};
+use token_manager::store::rules::{EgressState, GrantState};
 use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StateBackend, StateStore, Step,
     StoreError, StoreErrorKind, Stored, TokenName, contract,
@@ -62,7 +62,7 @@ struct Contended(Folder);
 
 impl StateBackend for Contended {
     fn update(&self, name: &TokenName, egress: Option<&str>, step: &mut Step<'_>) -> Result<(), StoreError> {
-        step(1, &mut TokenState::default(), &mut EgressState::default());
+        step(1, &mut GrantState::default(), &mut EgressState::default());
         self.0.update(name, egress, step)
     }
 
@@ -125,7 +125,7 @@ fn a_clock_that_went_back_draws_no_span_out_beyond_its_length() {
     let Backing::Redis(server) = Backing::redis() else { unreachable!() };
     let url = server.url();
     let store = RedisStore::open(&url).unwrap();
-    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into(), grant: "t".into() };
     let budget = Budget::per_minute(60).burst(3);
     let bench = Bench { store: Box::new(store), name, budget, _backing: Backing::Redis(server) };
     let Backing::Redis(server) = &bench._backing else { unreachable!() };
@@ -198,7 +198,7 @@ fn ms(server: &testbed::redis_server::RedisServer, key: &str) -> Duration {
 fn who_may_not_commit_is_granted_nothing() {
     let Backing::Redis(server) = Backing::redis() else { unreachable!() };
     let store = RedisStore::open(&server.url()).unwrap();
-    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "g".into(), name: "t".into(), grant: "t".into() };
     let budget = Some(Budget::default());
     let claim = |attempt| {
         let claim = Claim { owner: "a", attempt, newer_than: 0, lease: LEASE, budget, egress: "default" };
@@ -218,7 +218,12 @@ fn who_may_not_commit_is_granted_nothing() {
 #[test]
 fn the_store_in_memory_forgets_what_has_ended() {
     let store = MemoryStore::new();
-    let token = |at: u64| TokenName { namespace: "tm".into(), group: at.to_string().into(), name: "t".into() };
+    let token = |at: u64| TokenName {
+        namespace: "tm".into(),
+        group: at.to_string().into(),
+        name: "t".into(),
+        grant: "t".into(),
+    };
     let brief = Duration::from_millis(1);
     for at in 0..10_000 {
         let budget = Some(Budget::per_minute(60_000));

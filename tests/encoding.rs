@@ -3,7 +3,7 @@
 use std::time::Duration;
 use token_manager::FailureClass;
 use token_manager::store::rules::{
-    Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater,
+    Carry, EgressState, FleetPause, GrantState, Meta, Presented, Span, StoredToken, TokenState, Updater,
 };
 use token_manager::store::{Lease, Secret, StoreErrorKind};
 
@@ -24,6 +24,7 @@ fn full() -> TokenState {
             granted: 8,
             invalidated: 6,
             doubted: 5,
+            latest: 9,
             pause: Some(FleetPause { span: span(10, 1), class: FailureClass::Unavailable, generation: 4 }),
             fails: 1,
         },
@@ -34,6 +35,14 @@ fn full() -> TokenState {
             presented: Some(Presented { by: Some(Lease { owner: "p".into(), attempt: 13, generation: 14 }), at: 15 }),
         }),
     }
+}
+
+fn alone(grant: TokenState) -> GrantState {
+    GrantState { grant, ..Default::default() }
+}
+
+fn shared() -> GrantState {
+    GrantState { grant: full(), others: [("a".into(), TokenState::default()), ("b".into(), full())].into() }
 }
 
 #[test]
@@ -47,8 +56,8 @@ fn every_state_is_read_as_it_was_written() {
         }),
         ..full()
     };
-    for state in [TokenState::default(), full(), forever] {
-        assert_eq!(TokenState::decode(&state.encode()).unwrap(), state);
+    for state in [GrantState::default(), alone(full()), alone(forever), shared()] {
+        assert_eq!(GrantState::decode(&state.encode()).unwrap(), state);
     }
     for state in [EgressState::default(), EgressState { spent: Some(span(1, 2)), pause: Some(span(3, 4)) }] {
         assert_eq!(EgressState::decode(&state.encode()).unwrap(), state);
@@ -59,26 +68,26 @@ fn every_state_is_read_as_it_was_written() {
 fn version_one_is_written_like_this() {
     let state = EgressState { spent: Some(span(0x0102, 0)), pause: None };
     assert_eq!(state.encode(), [1, 1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    let token = TokenState {
+    let grant = alone(TokenState {
         carry: Some(Carry { secret: Secret::new("hi"), expires_at: None, generation: 3, presented: None }),
         ..Default::default()
-    };
+    });
     let zeros = |count: usize| vec![0; count];
     let written =
-        [vec![1, 0, 0], zeros(32), vec![0, 1, 2], zeros(7), b"hi".to_vec(), vec![0, 3], zeros(7), vec![0]].concat();
-    assert_eq!(token.encode(), written);
+        [vec![1, 0, 0], zeros(40), vec![0, 1, 2], zeros(7), b"hi".to_vec(), vec![0, 3], zeros(7), vec![0], zeros(8)];
+    assert_eq!(grant.encode(), written.concat());
 }
 
 #[test]
 fn what_is_cut_longer_or_of_another_version_is_refused_and_not_quoted() {
-    let bytes = full().encode();
+    let bytes = shared().encode();
     for length in 0..bytes.len() {
-        let error = TokenState::decode(&bytes[..length]).expect_err("it is cut");
+        let error = GrantState::decode(&bytes[..length]).expect_err("it is cut");
         assert_eq!(error.kind(), StoreErrorKind::Malformed);
         assert!(!error.to_string().contains('ß'));
     }
-    assert!(TokenState::decode(&[&bytes[..], &[0]].concat()).is_err());
-    let newer = TokenState::decode(&[&[2], &bytes[1..]].concat()).unwrap_err();
+    assert!(GrantState::decode(&[&bytes[..], &[0]].concat()).is_err());
+    let newer = GrantState::decode(&[&[2], &bytes[1..]].concat()).unwrap_err();
     assert!(newer.to_string().contains("has version 2, this library writes 1"), "{newer}");
     assert!(EgressState::decode(&bytes).is_err());
 }

@@ -151,7 +151,12 @@ fn a_doubted_token_is_refreshed_and_not_offered() {
     let waits = hooked.calls("wait");
     wait_until("it was heard", || hooked.calls("wait") > waits + 2);
     assert_eq!(script.fetches(), 1);
-    let name = token_manager::store::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let name = token_manager::store::TokenName {
+        namespace: "tm".into(),
+        group: "t".into(),
+        name: "t".into(),
+        grant: "t".into(),
+    };
     let lease = token_manager::store::Lease { owner: "another".into(), attempt: 1, generation };
     let class = token_manager::FailureClass::UnknownOutcome;
     let failure = token_manager::store::Failure { class, retry_after: None, egress: "default" };

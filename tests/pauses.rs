@@ -80,7 +80,12 @@ fn cast_doubt(backing: &Backing, generation: u64) {
         Backing::Memory(store) => Box::new(store.clone()),
         Backing::Redis(server) => Box::new(token_manager::RedisStore::open(&server.url()).unwrap()),
     };
-    let name = token_manager::store::TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let name = token_manager::store::TokenName {
+        namespace: "tm".into(),
+        group: "t".into(),
+        name: "t".into(),
+        grant: "t".into(),
+    };
     let lease = token_manager::store::Lease { owner: "a late one".into(), attempt: 1, generation };
     let failure =
         token_manager::store::Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: "default" };

@@ -130,9 +130,11 @@ fn a_name_that_breaks_the_keys_is_refused() {
         refused(builder(bad), &["name", "braces"]);
         refused(builder("t").namespace(bad), &["namespace"]);
         refused(builder("t").group(bad), &["group"]);
+        refused(builder("t").grant(bad), &["grant"]);
         refused(builder("t").egress(bad), &["egress"]);
     }
     refused(builder("budget"), &["name", "taken"]);
+    refused(builder("t").grant("pause:a"), &["grant", "taken"]);
     refused(builder("budget:orders"), &["name", "taken"]);
     refused(builder(&"n".repeat(201)), &["name", "200"]);
 }

@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const IN_TIME: Duration = Duration::from_secs(10);
 
 fn name() -> TokenName {
-    TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() }
+    TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() }
 }
 
 fn store(url: &str) -> RedisStore {

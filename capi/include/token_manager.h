@@ -77,11 +77,21 @@ int32_t tkm_redis_options_pool_size(tkm_redis_options *options, uint32_t size); 
 /* Who needs a connection makes it; without this call a thread of the store's does, for as long as the store lives. */
 int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
 
+/* A commit counts once so many replicas have it, within the limit (WAIT); wait_aof: once it is on the disk of the primary and of so
+ * many replicas (WAITAOF, Redis 7.2). Until then it is used, kept and repeated. Without these calls: at once. */
+int32_t tkm_redis_options_wait_replicas(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
+int32_t tkm_redis_options_wait_aof(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
+
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `options` may be NULL.
  * Codes: TKM_CONFIG if the URL cannot be read or a number is absurd. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
+/* Makes a store that seals tokens and carried secrets by AES-256-GCM before `store` has them. Each line of the file is a key, as
+ * `echo 2026a $(openssl rand -base64 32)` makes it; the first one seals, all open. It is read again each minute, and at once for a key
+ * that is missing. A value that no key opens is TKM_STORE, and never a fetch. `accept_unsealed` other than 0 takes values in clear too. */
+int32_t tkm_store_sealed(const tkm_store *store, const char *keys_file, int32_t accept_unsealed, tkm_store **sealed,
+                         tkm_error **error);
 void tkm_store_free(tkm_store *store);
 
 /* ---- The fetch callback ------------------------------------------------------------------------------------------------
@@ -191,7 +201,9 @@ int32_t tkm_options_source(tkm_options *options, tkm_fetch_fn fetch, void *user_
  * Codes: TKM_CONFIG if a setting is missing or cannot be used; the message names it and says what to do. */
 int32_t tkm_options_issuer(tkm_options *options, tkm_issuer *issuer, tkm_error **error);
 int32_t tkm_options_namespace(tkm_options *options, const char *value); /* tm */
-int32_t tkm_options_group(tkm_options *options, const char *value);     /* the token's name */
+int32_t tkm_options_group(tkm_options *options, const char *value);     /* the name of the grant */
+/* The grant of which this token is one; its tokens share the carried secret, the updater and the pause: the token's name. */
+int32_t tkm_options_grant(tkm_options *options, const char *value);
 int32_t tkm_options_egress(tkm_options *options, const char *value);    /* default */
 int32_t tkm_options_budget(tkm_options *options, uint32_t per_minute, uint32_t burst); /* 60, 10 */
 int32_t tkm_options_fetch_limit_ms(tkm_options *options, uint64_t ms);  /* 10000 */
@@ -258,6 +270,14 @@ typedef struct tkm_fresh tkm_fresh;
 int32_t tkm_manager_keep_fresh(const tkm_manager *manager, tkm_fresh **fresh, tkm_error **error);
 void tkm_fresh_free(tkm_fresh *fresh);
 
+/* For operators: ends the pauses after failures, of the fleet, of this process's egress and of this process. Blocks for one
+ * exchange with the store. Codes: TKM_STORE if the store could not be told; this process's own pause has ended all the same. */
+int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
+/* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
+int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
+
+/* ---- What is seen ------------------------------------------------------------------------------------------------------
+ * Figures for operators. They hold no secret. */
 /* What this process has done so far; hits are not counted. */
 typedef struct tkm_stats {
   uint64_t flights;   /* attempts to get a newer token */
@@ -267,10 +287,19 @@ typedef struct tkm_stats {
   uint64_t waits;     /* callers that had to wait */
   uint64_t timeouts;  /* callers whose deadline passed */
   uint64_t abandoned; /* callbacks that overran their limit and still run */
+  uint64_t takeovers; /* fetches begun after the updater had fallen silent */
+  uint64_t doubts;    /* tokens that were doubted */
+  uint64_t limited;   /* attempts that the budget allowed no fetch */
+  uint64_t invalidated;  /* generations invalidated here */
+  uint64_t store_errors; /* what the store could not do */
+  int64_t expires_in_ms; /* how long the token at hand may still be used; -1 if there is none */
 } tkm_stats;
 /* `size` is sizeof(tkm_stats) as your program was compiled: later versions add fields at the end, and what the library that
  * runs does not know is 0. Never blocks. */
 int32_t tkm_manager_stats(const tkm_manager *manager, tkm_stats *stats, size_t size);
+/* Writes the same, with times of waits and fetches and the errors by kind, as OpenMetrics text that ends with a NUL if `size` has room
+ * for all of it, else an empty text; `needed` (may be NULL) gets the room that it takes. `text` may be NULL. Never blocks. */
+int32_t tkm_manager_openmetrics(const tkm_manager *manager, char *text, size_t size, size_t *needed);
 
 /* What the store knows of the token; no secret. 0 stands for "none". */
 typedef struct tkm_inspection {
@@ -288,12 +317,6 @@ typedef struct tkm_inspection {
 } tkm_inspection;
 /* `size` is sizeof(tkm_inspection), as for tkm_manager_stats. Blocks for one exchange with the store. Codes: TKM_STORE. */
 int32_t tkm_manager_inspect(const tkm_manager *manager, tkm_inspection *inspection, size_t size, tkm_error **error);
-/* For operators: ends the pauses after failures, of the fleet, of this process's egress and of this process. Blocks for one
- * exchange with the store. Codes: TKM_STORE if the store could not be told; this process's own pause has ended all the same. */
-int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
-/* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
-int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
-
 /* ---- Log and version ---------------------------------------------------------------------------------------------------
  * The callback is called by any thread, several at a time; `level` is 1 (error) to 5 (trace), `most` the highest wanted, 0
  * none. It must call neither tkm_set_log nor a function that takes a manager; `message` lives during the call. NULL ends it: when

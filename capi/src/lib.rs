@@ -2,7 +2,8 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 3 | `manager` | managers, their figures and guards |
+//! | 4 | `views` | what can be seen of a manager |
+//! | 3 | `manager` | managers and their guards |
 //! | 2 | `options` | the settings of one |
 //! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
 //! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
@@ -23,3 +24,4 @@ mod outcome;
 mod source;
 mod store;
 mod token;
+mod views;

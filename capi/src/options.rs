@@ -62,14 +62,7 @@ pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *con
     // SAFETY: by the caller's promise.
     let Some(store) = (unsafe { handle::borrow(store, "tkm_options_store") }) else { return Code::Null as i32 };
     // SAFETY: by the caller's promise.
-    unsafe {
-        set(options, |builder| {
-            Ok(match store {
-                TkmStore::Redis(store) => builder.store(store.clone()),
-                TkmStore::Memory(store) => builder.store(store.clone()),
-            })
-        })
-    }
+    unsafe { set(options, |builder| Ok(builder.store(store.0.clone()))) }
 }
 
 /// Defines a setter that takes a text.
@@ -90,6 +83,7 @@ macro_rules! text_setter {
 }
 text_setter!(tkm_options_namespace, namespace);
 text_setter!(tkm_options_group, group);
+text_setter!(tkm_options_grant, grant);
 text_setter!(tkm_options_egress, egress);
 text_setter!(tkm_options_journal, journal);
 

@@ -3,8 +3,8 @@
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
 use std::time::Duration;
-use token_manager::store::rules::{EgressState, TokenState};
-use token_manager::store::{Claim, Claimed, Failure, Grant, Lease, Secret};
+use token_manager::store::rules::{EgressState, GrantState};
+use token_manager::store::{Claim, Claimed, Failure, Grant, Lease, Secret, TokenName};
 use token_manager::{Budget, FailureClass};
 
 const SECOND: u64 = 1_000_000;
@@ -16,6 +16,9 @@ const FETCH_LIMIT: u64 = 2;
 const WINDOW: u64 = 3;
 const LIFE: Duration = Duration::from_secs(3600);
 const OWNERS: [&str; 2] = ["a", "b"];
+const GRANT: &str = "grant";
+const ONE_TOKEN: [&str; 2] = [GRANT; 2];
+const TWO_TOKENS: [&str; 2] = ["read", "write"];
 
 const TWICE: &str = "no refresh token is presented again outside the issuer's window";
 const LOST: &str = "nobody has to log in unless a fetch ended or was overtaken between its claim and its commit";
@@ -36,6 +39,8 @@ enum Rules {
 #[derive(Clone, Debug)]
 struct Fleet {
     rules: Rules,
+    /// The token that each process is after, all of one grant.
+    tokens: [&'static str; 2],
     seconds: u64,
     crashes: u8,
 }
@@ -59,7 +64,7 @@ enum Process {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct State {
-    store: TokenState,
+    store: GrantState,
     egress: EgressState,
     passed: u64,
     processes: [Process; 2],
@@ -95,13 +100,13 @@ impl Model for Fleet {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
-        let mut store = TokenState::default();
+        let mut store = GrantState::default();
         let mut egress = EgressState::default();
         // A login left the first refresh token.
-        let granted = store.claim(START, &claim("login", 1, 0), &mut egress);
+        let granted = store.token(&name(GRANT), |token| token.claim(START, &claim("login", 1, 0), &mut egress));
         let Claimed::Granted { generation, .. } = granted else { unreachable!() };
         let lease = Lease { owner: "login".into(), attempt: 1, generation };
-        store.commit(START, &lease, &grant(0), &mut Vec::new());
+        store.token(&name(GRANT), |token| token.commit(START, &lease, &grant(0), &mut Vec::new()));
         vec![State {
             store,
             egress,
@@ -149,11 +154,11 @@ impl Model for Fleet {
             Action::PresentInVain(at) => {
                 let (generation, _) = present(&mut state, at)?;
                 state.unheard_of = true;
-                fail(&mut state, at, generation, FailureClass::UnknownOutcome);
+                self.fail(&mut state, at, generation, FailureClass::UnknownOutcome);
             }
             Action::Refused(at) => {
                 let Process::Granted { generation, .. } = state.processes[at] else { return None };
-                fail(&mut state, at, generation, FailureClass::Unavailable);
+                self.fail(&mut state, at, generation, FailureClass::Unavailable);
             }
             Action::Commit(at) => {
                 let Process::Answered { generation, refresh } = state.processes[at] else { return None };
@@ -192,14 +197,15 @@ impl Fleet {
             self.commit(state, by, attempt, generation, refresh);
         }
         state.attempts[at] += 1;
-        let newer_than = state.store.token.as_ref().map_or(0, |token| token.generation);
-        let asked = claim(OWNERS[at], state.attempts[at], newer_than);
-        let Claimed::Granted { generation, carry } = state.store.claim(now(state), &asked, &mut state.egress) else {
-            return None;
-        };
+        let now = now(state);
+        let claimed = state.store.token(&name(self.tokens[at]), |token| {
+            let newer_than = token.token.as_ref().map_or(0, |token| token.generation);
+            token.claim(now, &claim(OWNERS[at], state.attempts[at], newer_than), &mut state.egress)
+        });
+        let Claimed::Granted { generation, carry } = claimed else { return None };
         let carry = carry?;
         if self.rules == Rules::Unmarked {
-            state.store.carry.as_mut()?.presented = None;
+            state.store.grant.carry.as_mut()?.presented = None;
         }
         state.unheard_of |= state.processes.iter().any(|process| *process != Process::Idle);
         let presented_at = carry.presented.map(|age| state.passed - age.as_secs());
@@ -210,15 +216,27 @@ impl Fleet {
 
     fn commit(&self, state: &mut State, at: usize, attempt: u64, generation: u64, refresh: u64) {
         let lease = Lease { owner: OWNERS[at].into(), attempt, generation };
-        state.store.commit(now(state), &lease, &grant(refresh), &mut Vec::new());
-        if let (Rules::LastWriter, Some(carry)) = (self.rules, &mut state.store.carry) {
+        let now = now(state);
+        state.store.token(&name(self.tokens[at]), |token| token.commit(now, &lease, &grant(refresh), &mut Vec::new()));
+        if let (Rules::LastWriter, Some(carry)) = (self.rules, &mut state.store.grant.carry) {
             carry.secret = Secret::new(refresh.to_string());
         }
         state.committed = state.committed.max((generation, refresh));
-        let kept = state.store.carry.as_ref().map(|carry| carry.secret.reveal().to_owned());
+        let kept = state.store.grant.carry.as_ref().map(|carry| carry.secret.reveal().to_owned());
         if kept != Some(state.committed.1.to_string()) {
             state.flaw = Some(REPLACED);
         }
+    }
+
+    fn fail(&self, state: &mut State, at: usize, generation: u64, class: FailureClass) {
+        let lease = Lease { owner: OWNERS[at].into(), attempt: state.attempts[at], generation };
+        let failure = Failure { class, retry_after: None, egress: "" };
+        let now = now(state);
+        state.store.token(&name(self.tokens[at]), |token| {
+            token.record_failure(now, &lease, &failure, &mut state.egress, &mut Vec::new());
+            token.lift_pause(&mut state.egress); // pauses only make it slower
+        });
+        state.processes[at] = Process::Idle;
     }
 }
 
@@ -247,12 +265,8 @@ fn present(state: &mut State, at: usize) -> Option<(u64, u64)> {
     Some((generation, state.newest))
 }
 
-fn fail(state: &mut State, at: usize, generation: u64, class: FailureClass) {
-    let lease = Lease { owner: OWNERS[at].into(), attempt: state.attempts[at], generation };
-    let failure = Failure { class, retry_after: None, egress: "" };
-    state.store.record_failure(now(state), &lease, &failure, &mut state.egress, &mut Vec::new());
-    state.store.lift_pause(&mut state.egress); // pauses only make it slower
-    state.processes[at] = Process::Idle;
+fn name(name: &str) -> TokenName {
+    TokenName { namespace: "n".into(), group: "g".into(), name: name.into(), grant: GRANT.into() }
 }
 
 fn now(state: &State) -> u64 {
@@ -271,14 +285,26 @@ fn grant(refresh: u64) -> Grant {
 }
 
 fn check(rules: Rules) -> impl Checker<Fleet> {
-    let fleet = Fleet { rules, seconds: 7, crashes: 2 };
+    check_of(rules, ONE_TOKEN)
+}
+
+fn check_of(rules: Rules, tokens: [&'static str; 2]) -> impl Checker<Fleet> {
+    let fleet = Fleet { rules, tokens, seconds: 7, crashes: 2 };
     let finish = HasDiscoveries::AnyFailures;
     fleet.checker().threads(2).finish_when(finish).target_max_depth(11).spawn_bfs().join()
 }
 
 #[test]
 fn no_refresh_token_is_presented_again_outside_its_window_and_none_is_lost() {
-    let checker = check(Rules::Real);
+    holds(check(Rules::Real));
+}
+
+#[test]
+fn two_tokens_of_one_grant_present_and_keep_its_refresh_token_like_one() {
+    holds(check_of(Rules::Real, TWO_TOKENS));
+}
+
+fn holds(checker: impl Checker<Fleet>) {
     println!("{} states", checker.unique_state_count());
     for broken in [TWICE, LOST, REPLACED] {
         if let Some(path) = checker.discovery(broken) {

@@ -162,7 +162,7 @@ fn whatever_redis_answers_is_a_value_or_an_error() {
     let port = serve(move |stream, number| babble(stream, seed.wrapping_mul(1 << 32) + number));
     let options = RedisStore::options(&format!("redis://127.0.0.1:{port}/"));
     let store = options.io_timeout(Duration::from_millis(20)).open().unwrap();
-    let name = TokenName { namespace: "n".into(), group: "g".into(), name: "t".into() };
+    let name = TokenName { namespace: "n".into(), group: "g".into(), name: "t".into(), grant: "t".into() };
     let lease = Lease { owner: "o".into(), attempt: 1, generation: 7 };
     let claim = Claim {
         owner: "o",

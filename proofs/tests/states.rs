@@ -5,9 +5,9 @@
 use proofs::{Chance, number};
 use std::time::Duration;
 use token_manager::store::rules::{
-    Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater,
+    Carry, EgressState, FleetPause, GrantState, Meta, Presented, Span, StoredToken, TokenState, Updater,
 };
-use token_manager::store::{Claim, Failure, Grant, Lease, Secret, Stored};
+use token_manager::store::{Claim, Failure, Grant, Lease, Secret, Stored, TokenName};
 use token_manager::{Budget, FailureClass};
 
 const NOW: u64 = 1_800_000_000_000_000;
@@ -35,6 +35,12 @@ fn some<T>(chance: &mut Chance, make: impl FnOnce(&mut Chance) -> T) -> Option<T
     (!chance.one_in(3)).then(|| make(chance))
 }
 
+fn grant_state(chance: &mut Chance) -> GrantState {
+    let others =
+        ["a", "b"].into_iter().filter_map(|name| some(chance, |chance| (name.into(), state(chance)))).collect();
+    GrantState { grant: state(chance), others }
+}
+
 fn state(chance: &mut Chance) -> TokenState {
     TokenState {
         token: some(chance, |chance| StoredToken {
@@ -48,6 +54,7 @@ fn state(chance: &mut Chance) -> TokenState {
             granted: time(chance),
             invalidated: time(chance),
             doubted: time(chance),
+            latest: time(chance),
             pause: some(chance, |chance| FleetPause {
                 span: span(chance),
                 class: chance.of(&FailureClass::ALL),
@@ -65,9 +72,17 @@ fn state(chance: &mut Chance) -> TokenState {
 }
 
 /// Runs one verb on copies, for its panics.
-fn try_a_verb(chance: &mut Chance, state: &TokenState, egress: &EgressState) {
-    let (mut state, mut egress, mut changes) = (state.clone(), egress.clone(), Vec::new());
-    let (lease, now) = (lease(chance), chance.of(&[0, NOW, NOW + 1]));
+fn try_a_verb(chance: &mut Chance, state: &GrantState, egress: &EgressState) {
+    let (mut state, mut egress) = (state.clone(), egress.clone());
+    let name = chance.of(&["g", "a", "c"]).into();
+    let name = TokenName { namespace: "n".into(), group: "g".into(), name, grant: "g".into() };
+    let now = chance.of(&[0, NOW, NOW + 1]);
+    state.token(&name, |token| try_a_verb_on(chance, now, token, &mut egress));
+    let _ = state.is_forgettable(now);
+}
+
+fn try_a_verb_on(chance: &mut Chance, now: u64, state: &mut TokenState, egress: &mut EgressState) {
+    let (lease, mut changes) = (lease(chance), Vec::new());
     let (value, left, life) = (Secret::new("w"), length(chance), length(chance));
     let class = chance.of(&FailureClass::ALL);
     match chance.below(9) {
@@ -76,7 +91,7 @@ fn try_a_verb(chance: &mut Chance, state: &TokenState, egress: &EgressState) {
                 some(chance, |chance| Budget::per_minute(chance.of(&[1, 60_000])).burst(chance.of(&[1, 60_000])));
             let (owner, newer_than) = (&*lease.owner, time(chance));
             let claim = Claim { owner, attempt: lease.attempt, newer_than, lease: left, budget, egress: "e" };
-            let _ = state.claim(now, &claim, &mut egress);
+            let _ = state.claim(now, &claim, egress);
         }
         2 => {
             let _ = state.renew(now, &lease, left);
@@ -88,7 +103,7 @@ fn try_a_verb(chance: &mut Chance, state: &TokenState, egress: &EgressState) {
         }
         5 => {
             let failure = Failure { class, retry_after: some(chance, length), egress: "e" };
-            let _ = state.record_failure(now, &lease, &failure, &mut egress, &mut changes);
+            let _ = state.record_failure(now, &lease, &failure, egress, &mut changes);
         }
         6 => state.invalidate(now, lease.generation, &mut changes),
         7 => {
@@ -96,7 +111,7 @@ fn try_a_verb(chance: &mut Chance, state: &TokenState, egress: &EgressState) {
             let _ = state.offer(now, &stored, &mut changes);
         }
         _ => {
-            let _ = (state.inspect(now, &mut egress), state.has_updater(now), state.is_forgettable(now));
+            let _ = (state.inspect(now, egress), state.has_updater(now));
         }
     }
 }
@@ -108,10 +123,10 @@ fn whatever_is_kept_is_a_state_or_an_error_and_no_verb_panics_on_it() {
     let mut chance = Chance::new(seed);
     let mut refused = 0;
     for _ in 0..cases {
-        let state = state(&mut chance);
+        let state = grant_state(&mut chance);
         let egress = EgressState { spent: some(&mut chance, span), pause: some(&mut chance, span) };
         let mut bytes = state.encode();
-        assert_eq!(TokenState::decode(&bytes).as_ref().ok(), Some(&state));
+        assert_eq!(GrantState::decode(&bytes).as_ref().ok(), Some(&state));
         try_a_verb(&mut chance, &state, &egress);
         let at = chance.below(bytes.len() as u64) as usize;
         if chance.one_in(2) {
@@ -119,7 +134,7 @@ fn whatever_is_kept_is_a_state_or_an_error_and_no_verb_panics_on_it() {
         } else {
             bytes.truncate(at);
         }
-        match TokenState::decode(&bytes) {
+        match GrantState::decode(&bytes) {
             Ok(changed) => try_a_verb(&mut chance, &changed, &egress),
             Err(_) => refused += 1,
         }

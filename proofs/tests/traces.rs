@@ -7,7 +7,7 @@ use proofs::{Chance, number};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use token_manager::store::rules::{EgressState, TokenState};
+use token_manager::store::rules::{EgressState, GrantState};
 use token_manager::store::{
     Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, Stored, TokenName,
 };
@@ -138,6 +138,7 @@ impl<T> Twin<T> {
             }
             Answer::Claimed(Claimed::Granted { generation, carry }) => {
                 *generation = self.grants.rank(*generation);
+                carry.iter_mut().for_each(|carry| carry.generation = self.grants.rank(carry.generation));
                 spans.extend(carry.iter_mut().filter_map(|carry| carry.presented.as_mut()).map(exact));
             }
             Answer::Claimed(Claimed::Busy { lease_left: span } | Claimed::Limited { retry_after: span }) => {
@@ -198,15 +199,18 @@ fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
 /// The rules by themselves.
 #[derive(Default)]
 struct Model {
-    ledger: TokenState,
+    ledger: GrantState,
     egress: EgressState,
     changes: Vec<Change>,
 }
 
 impl Model {
-    fn run(&mut self, now: u64, verb: &Verb) -> Answer {
+    fn run(&mut self, now: u64, name: &TokenName, verb: &Verb) -> Answer {
         let Model { ledger, egress, changes } = self;
-        match verb {
+        if matches!(verb, Verb::LoseData) {
+            (*ledger, *egress) = Default::default();
+        }
+        ledger.token(name, |ledger| match verb {
             Verb::Claim(asked) => Answer::Claimed(ledger.claim(now, &asked.claim(), egress)),
             Verb::Renew { lease, length } => Answer::Renewed(ledger.renew(now, lease, *length)),
             Verb::Commit { lease, grant } => Answer::Committed(ledger.commit(now, lease, grant, changes)),
@@ -223,17 +227,15 @@ impl Model {
                 ledger.invalidate(now, *generation, changes);
                 Answer::Done
             }
-            Verb::LoseData => {
-                (*ledger, *egress) = Default::default();
-                Answer::Done
-            }
-        }
+            Verb::LoseData => Answer::Done,
+        })
     }
 }
 
 impl Model {
-    fn inspect(&mut self, now: u64) -> Inspection {
-        self.ledger.inspect(now, &mut self.egress)
+    fn inspect(&mut self, now: u64, name: &TokenName) -> Inspection {
+        let Model { ledger, egress, .. } = self;
+        ledger.token(name, |ledger| ledger.inspect(now, egress))
     }
 }
 
@@ -296,12 +298,16 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
     let (mut steps, mut chance, mut kinds) = (0, Chance::new(seed), BTreeMap::new());
     for trace in 0..traces {
         server.command(&["FLUSHALL"]);
-        let name = TokenName { namespace: "proofs".into(), group: "g".into(), name: format!("t{trace}").into() };
+        let grant = format!("t{trace}");
+        // One that has its grant alone, or three that share one.
+        let names: &[&str] = if trace % 2 == 0 { &[&grant] } else { &[&grant, "a", "b"] };
         let (mut model, mut memory) = (Twin::new(Model::default()), Twin::new(MemoryStore::new()));
         let mut real = Twin::new(&redis);
         for step in 0..STEPS {
             let verb = verb(&mut chance, real.grants.0.len() as u64);
-            let at = format!("seed {seed}, trace {trace}, step {step}: {verb:?}");
+            let (name, grant) = (chance.of(names).into(), grant.as_str().into());
+            let name = TokenName { namespace: "proofs".into(), group: "g".into(), name, grant };
+            let at = format!("seed {seed}, trace {trace}, step {step}, {name}: {verb:?}");
             if matches!(verb, Verb::LoseData) {
                 server.command(&["FLUSHALL"]);
                 memory.store = MemoryStore::new();
@@ -315,7 +321,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
                 }
                 _ => now,
             };
-            let modelled = model.store.run(granted, &model.own(&verb));
+            let modelled = model.store.run(granted, &name, &model.own(&verb));
             let remembered = run(&memory.store, &name, &memory.own(&verb));
             real.grants.note(&answer);
             model.grants.note(&modelled);
@@ -328,7 +334,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             std::thread::sleep(Duration::from_millis(2)); // lets what is set to end at once end everywhere
             let state = real.common_state(real.store.inspect(&name, "egress").unwrap());
             let now = time(&server);
-            let modelled = model.store.inspect(now);
+            let modelled = model.store.inspect(now, &name);
             same(&at, &state, &model.common_state(modelled));
             same(&at, &state, &memory.common_state(memory.store.inspect(&name, "egress").unwrap()));
             steps += 1;

@@ -72,12 +72,15 @@ const CHECKS: Checks = checks! {
     a_carry_whose_presenter_was_never_heard_of_is_presented
     an_outcome_that_did_not_consume_the_carry_takes_its_presentation_back
     the_last_carry_counts_whatever_becomes_of_its_token
+    tokens_of_one_grant_share_its_updater_its_carry_and_its_pause
+    the_last_carry_of_a_grant_counts_whichever_token_it_came_with
     an_updater_is_there_while_it_holds_its_lease
     a_lease_that_ended_is_taken_over
 };
 
 const EVENT_CHECKS: Checks = checks! {
     a_subscription_tells_every_change_after_it_was_made
+    who_waits_for_the_updater_of_a_grant_hears_what_it_did_for_another_token
     a_token_that_was_lost_is_taken_back_unless_anything_speaks_against_it
 };
 
@@ -101,8 +104,13 @@ impl Bench<'_> {
         static BENCHES: AtomicU64 = AtomicU64::new(0);
         let number = BENCHES.fetch_add(1, Ordering::Relaxed);
         let group = format!("{}-{}-{number}", clock::steady_micros(), std::process::id());
-        let name = TokenName { namespace: "contract".into(), group: group.into(), name: "t".into() };
+        let name = TokenName { namespace: "contract".into(), group: group.into(), name: "t".into(), grant: "t".into() };
         Bench { store, name, budget: Budget::per_minute(600).burst(100) }
+    }
+
+    /// The same store, for another token of the same grant.
+    fn sibling(&self, name: &str) -> Bench<'_> {
+        Bench { name: TokenName { name: name.into(), ..self.name.clone() }, ..*self }
     }
 
     fn claim(&self, owner: &str, attempt: u64, newer_than: u64) -> Claimed {
@@ -330,9 +338,9 @@ fn what_the_issuer_says_of_being_asked_too_often_counts_without_the_lease_and_fo
         egress: "elsewhere",
     };
     assert!(matches!(bench.store.claim(&bench.name, &elsewhere).unwrap(), Claimed::Granted { .. }));
-    let sibling = TokenName { name: "sibling".into(), ..bench.name.clone() };
+    let other = TokenName { name: "other".into(), grant: "other".into(), ..bench.name.clone() };
     let same = Claim { egress: "default", ..elsewhere };
-    assert!(matches!(bench.store.claim(&sibling, &same).unwrap(), Claimed::Paused(_)), "the issuer counts by egress");
+    assert!(matches!(bench.store.claim(&other, &same).unwrap(), Claimed::Paused(_)), "the issuer counts by egress");
 }
 
 fn no_retry_after_takes_the_pause_away(bench: &Bench<'_>) {
@@ -353,7 +361,7 @@ fn the_first_pause_is_a_second_and_a_minute_for_rejected_credentials(bench: &Ben
     for (class, second) in
         [(FailureClass::Unavailable, 1), (FailureClass::CredentialsRejected, 60), (FailureClass::Throttled, 1)]
     {
-        let name = TokenName { name: class.as_str().into(), ..bench.name.clone() };
+        let name = TokenName { name: class.as_str().into(), grant: class.as_str().into(), ..bench.name.clone() };
         let failure = Failure { class, retry_after: None, egress: "default" };
         let pause = bench.store.record_failure(&name, &bench.granted_of(&name), &failure).unwrap().unwrap().retry_after;
         let first = Duration::from_secs(second);
@@ -527,6 +535,42 @@ fn a_subscription_tells_every_change_after_it_was_made(bench: &Bench<'_>) {
     assert_eq!(subscription.wait(Duration::from_millis(1)).unwrap(), None);
 }
 
+fn tokens_of_one_grant_share_its_updater_its_carry_and_its_pause(bench: &Bench<'_>) {
+    let (read, write) = (bench.sibling("read"), bench.sibling("write"));
+    let first = read.granted("a", 1, 0);
+    assert!(matches!(write.claim("b", 1, 0), Claimed::Busy { .. }), "they never fetch in parallel");
+    assert!(bench.store.has_updater(&write.name).unwrap());
+    assert_eq!(read.commit_with_carry(&first, "for reading", "refresh-1"), Committed::Written { doubted: false });
+    assert_eq!(write.carried_by("b", 2, 0), ("refresh-1".into(), false));
+    assert!(matches!(read.claim("c", 1, first.generation), Claimed::Busy { .. }));
+    let Some((updater, _)) = read.inspect().updater else { panic!("the grant has an updater") };
+    let generation = updater.split_once(':').unwrap().0.parse().unwrap();
+    assert!(generation > first.generation);
+    let second = Lease { owner: "b".into(), attempt: 2, generation };
+    assert_eq!(write.commit_with_carry(&second, "for writing", "refresh-2"), Committed::Written { doubted: false });
+    assert_eq!((read.token(0).value.reveal(), write.token(0).value.reveal()), ("for reading", "for writing"));
+    assert!(!read.token(0).doubted, "a grant of another token says nothing of this one");
+    let third = read.granted("a", 3, first.generation);
+    read.record_failure(&third, FailureClass::Unavailable, Some(HOUR / 2));
+    assert!(matches!(write.claim("b", 4, second.generation), Claimed::Paused(_)), "they share the pause");
+    bench.store.lift_pause(&write.name, "default").unwrap();
+    assert_eq!((read.inspect().pause, read.inspect().fails), (None, 0));
+    assert_eq!(read.carried_by("c", 5, first.generation), ("refresh-2".into(), false));
+    write.store.invalidate(&write.name, second.generation).unwrap();
+    assert_eq!(read.token(0).value.reveal(), "for reading", "each is invalidated by itself");
+}
+
+fn the_last_carry_of_a_grant_counts_whichever_token_it_came_with(bench: &Bench<'_>) {
+    let (read, write) = (bench.sibling("read"), bench.sibling("write"));
+    let late = read.granted("a", 1, 0);
+    read.lose_the_lease(&late);
+    let newer = write.granted("b", 1, 0);
+    assert!(newer.generation > late.generation);
+    write.commit_with_carry(&newer, "for writing", "refresh-2");
+    read.commit_with_carry(&late, "for reading", "refresh-1");
+    assert_eq!(write.carried_by("b", 2, newer.generation).0, "refresh-2");
+}
+
 fn an_updater_is_there_while_it_holds_its_lease(bench: &Bench<'_>) {
     let has_updater = || bench.store.has_updater(&bench.name).unwrap();
     assert!(!has_updater());
@@ -545,4 +589,12 @@ fn a_lease_that_ended_is_taken_over(bench: &Bench<'_>) {
         Claimed::Granted { generation: next, .. } => next > generation,
         _ => false,
     });
+}
+
+fn who_waits_for_the_updater_of_a_grant_hears_what_it_did_for_another_token(bench: &Bench<'_>) {
+    let (read, write) = (bench.sibling("read"), bench.sibling("write"));
+    let lease = read.granted("a", 1, 0);
+    let mut waiter = write.store.subscribe(&write.name).unwrap();
+    read.commit(&lease, "secret");
+    assert_eq!(waiter.wait(LONG).unwrap(), Some(Change::Committed(lease.generation)));
 }

@@ -1,7 +1,7 @@
 //! The store of a single process: the same rules in memory, for programs without Redis and as the oracle of the tests.
 
 use super::forward::forward;
-use super::rules::{EgressState, TokenState};
+use super::rules::{EgressState, GrantState};
 use super::state_store::{StateBackend, StateStore, Step};
 use super::{
     Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
@@ -25,7 +25,8 @@ struct Memory(Arc<PerProcess<Mutex<Contents>>>);
 
 #[derive(Default)]
 struct Contents {
-    tokens: HashMap<TokenName, TokenState>,
+    /// By the name of the grant, as the subscribers are.
+    grants: HashMap<TokenName, GrantState>,
     /// By namespace, group and egress.
     egresses: HashMap<(Arc<str>, Arc<str>, String), EgressState>,
     subscribers: HashMap<TokenName, Vec<Subscriber>>,
@@ -39,17 +40,17 @@ type Subscriber = (Sender<Change>, Weak<()>);
 impl Contents {
     /// Forgets what nobody can ask for any more, each time that twice as much is kept as the last sweep left.
     fn sweep(&mut self, now: u64) {
-        let kept = |contents: &Contents| contents.tokens.len() + contents.egresses.len() + contents.subscribers.len();
+        let kept = |contents: &Contents| contents.grants.len() + contents.egresses.len() + contents.subscribers.len();
         if kept(self) < self.sweep_at.max(MIN_SWEEP) {
             return;
         }
-        self.tokens.retain(|_, token| !token.is_forgettable(now));
+        self.grants.retain(|_, grant| !grant.is_forgettable(now));
         self.egresses.retain(|_, egress| !egress.is_forgettable(now));
         self.subscribers.retain(|_, subscribers| {
             subscribers.retain(|(_, alive)| alive.strong_count() > 0);
             !subscribers.is_empty()
         });
-        self.tokens.shrink_to_fit();
+        self.grants.shrink_to_fit();
         self.egresses.shrink_to_fit();
         self.subscribers.shrink_to_fit();
         self.sweep_at = 2 * kept(self);
@@ -71,13 +72,14 @@ impl StateBackend for Memory {
         let mut contents = self.0.get(Default::default).lock();
         let now = clock::steady_micros();
         contents.sweep(now);
-        let Contents { tokens, egresses, subscribers, .. } = &mut *contents;
+        let Contents { grants, egresses, subscribers, .. } = &mut *contents;
         let mut none = EgressState::default();
         let egress = egress.map_or(&mut none, |egress| {
             egresses.entry((name.namespace.clone(), name.group.clone(), egress.to_owned())).or_default()
         });
-        let changes = step(now, tokens.entry(name.clone()).or_default(), egress);
-        if let Some(subscribers) = subscribers.get_mut(name) {
+        let name = name.of_grant();
+        let changes = step(now, grants.entry(name.clone()).or_default(), egress);
+        if let Some(subscribers) = subscribers.get_mut(&name) {
             subscribers.retain(|(subscriber, _)| changes.iter().all(|change| subscriber.send(*change).is_ok()));
         }
         Ok(())
@@ -86,7 +88,7 @@ impl StateBackend for Memory {
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
         let ((sender, receiver), alive) = (unbounded(), Arc::new(()));
         let subscriber = (sender, Arc::downgrade(&alive));
-        self.0.get(Default::default).lock().subscribers.entry(name.clone()).or_default().push(subscriber);
+        self.0.get(Default::default).lock().subscribers.entry(name.of_grant()).or_default().push(subscriber);
         Ok(Box::new(MemorySubscription { receiver, _alive: alive }))
     }
 
@@ -99,7 +101,7 @@ impl fmt::Debug for MemoryStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let contents = self.0.0.0.get(Default::default).lock();
         f.debug_struct("MemoryStore")
-            .field("tokens", &contents.tokens.len())
+            .field("grants", &contents.grants.len())
             .field("egresses", &contents.egresses.len())
             .field("subscribers", &contents.subscribers.len())
             .finish()

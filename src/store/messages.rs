@@ -16,6 +16,15 @@ pub struct TokenName {
     pub group: Arc<str>,
     /// The token's own name.
     pub name: Arc<str>,
+    /// The name of its [grant](crate::Builder::grant): the token's own where it shares none.
+    pub grant: Arc<str>,
+}
+
+impl TokenName {
+    /// Names the grant: the same for all tokens that share the updater, the carried secret, the pause and the events.
+    pub fn of_grant(&self) -> TokenName {
+        TokenName { name: self.grant.clone(), ..self.clone() }
+    }
 }
 
 impl fmt::Display for TokenName {
@@ -72,6 +81,8 @@ pub enum Claimed {
 pub struct Carried {
     /// The secret text.
     pub secret: Secret,
+    /// The fetch that left it.
+    pub generation: u64,
     /// How long ago another fetch first presented it to the issuer, if one did and nobody knows that it was not consumed.
     pub presented: Option<Duration>,
 }

@@ -8,6 +8,8 @@ use super::{
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
 use connect::Connector;
+use connection::Connection;
+use durability::Durability;
 use failure::failure;
 use pool::Pool;
 use reply::Reply;
@@ -18,6 +20,7 @@ use subscription::RedisSubscription;
 
 mod connect;
 mod connection;
+mod durability;
 mod failure;
 mod options;
 mod pool;
@@ -36,6 +39,7 @@ struct Shared {
     scripts: Scripts,
     connector: Arc<Connector>,
     pool_size: u32,
+    durability: Option<Durability>,
     pool: PerProcess<Pool>,
 }
 
@@ -62,7 +66,13 @@ impl RedisOptions {
             Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
         };
         let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared { scripts, connector, pool_size: self.pool_size, pool })))
+        Ok(RedisStore(Arc::new(Shared {
+            scripts,
+            connector,
+            pool_size: self.pool_size,
+            durability: self.durability,
+            pool,
+        })))
     }
 }
 
@@ -91,9 +101,9 @@ impl RedisStore {
         self.0.pool().with(true, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
     }
 
-    /// The channel of a token, which is its database's alone: Redis itself publishes to all databases.
+    /// The channel of a grant's tokens, which is its database's alone: Redis itself publishes to all databases.
     fn channel(&self, name: &TokenName) -> String {
-        key(name, &format!("events:{}", self.0.connector.info.redis_settings().db()))
+        grant_key(name, &format!("events:{}", self.0.connector.info.redis_settings().db()))
     }
 }
 
@@ -102,9 +112,22 @@ fn key(name: &TokenName, part: &str) -> String {
     format!("{name}:{part}")
 }
 
+/// The keys that the tokens of a grant share: `namespace:{group}:grant:part`.
+fn grant_key(name: &TokenName, part: &str) -> String {
+    key(&name.of_grant(), part)
+}
+
 /// The keys of an egress, for all tokens of the group: `namespace:{group}:part:egress`.
 fn egress_key(name: &TokenName, part: &str, egress: &str) -> String {
     format!("{}:{{{}}}:{part}:{egress}", name.namespace, name.group)
+}
+
+/// Everything that is kept of a token, of its egress and of its grant.
+fn keys(name: &TokenName, egress: &str) -> [String; 7] {
+    let [token, meta] = ["token", "meta"].map(|part| key(name, part));
+    let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, egress));
+    let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
+    [token, meta, budget, pause, updater, carry, shared]
 }
 
 fn millis(span: Duration) -> String {
@@ -113,8 +136,7 @@ fn millis(span: Duration) -> String {
 
 impl Store for RedisStore {
     fn claim(&self, name: &TokenName, claim: &Claim<'_>) -> Result<Claimed, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, claim.egress));
+        let keys = keys(name, claim.egress);
         let (emission, burst) = emission_and_burst(claim);
         let args = [
             claim.attempt.to_string(),
@@ -126,7 +148,7 @@ impl Store for RedisStore {
         let [attempt, newer_than, lease, emission, burst] = args.each_ref().map(|arg| arg.as_bytes());
         self.run(
             &self.0.scripts.claim,
-            &[&token, &updater, &meta, &carry, &budget, &pause],
+            &keys.each_ref().map(|key| key.as_str()),
             &[claim.owner.as_bytes(), attempt, newer_than, lease, emission, burst],
         )?
         .claimed()
@@ -135,11 +157,12 @@ impl Store for RedisStore {
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
         let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
         let args = [lease.owner.as_bytes(), attempt.as_bytes(), generation.as_bytes(), length.as_bytes()];
-        self.run_first(&self.0.scripts.renew, &[&key(name, "updater")], &args)?.flag()
+        self.run_first(&self.0.scripts.renew, &[&grant_key(name, "updater")], &args)?.flag()
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
+        let [token, meta] = ["token", "meta"].map(|part| key(name, part));
+        let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
         let channel = self.channel(name);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
@@ -159,7 +182,16 @@ impl Store for RedisStore {
             args.push(secret.reveal().as_bytes());
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
-        self.run_first(&self.0.scripts.commit, &[&token, &updater, &meta, &carry], &args)?.committed()
+        let keys = [&token, &meta, &updater, &carry, &shared].map(|key| key.as_str());
+        let commit = |connection: &mut Connection| {
+            let reply = connection.run(&self.0.scripts.commit, &keys, &args).map_err(failure)?;
+            if let Some(durability) = &self.0.durability {
+                let answer = connection.wait(&durability.command(), durability.limit).map_err(failure)?;
+                durability.check(&answer)?;
+            }
+            Ok::<_, StoreError>(Reply(reply))
+        };
+        self.0.pool().with(true, commit)??.committed()
     }
 
     fn record_failure(
@@ -168,7 +200,8 @@ impl Store for RedisStore {
         lease: &Lease,
         failure: &Failure<'_>,
     ) -> Result<Option<Pause>, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
+        let [token, meta] = ["token", "meta"].map(|part| key(name, part));
+        let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
@@ -181,7 +214,8 @@ impl Store for RedisStore {
             failure.class.as_str().as_bytes(),
             pause.as_ref().map_or(b"-1", |pause| pause.as_bytes()),
         ];
-        self.run_first(&self.0.scripts.record_failure, &[&token, &updater, &meta, &told, &carry], &args)?.paused()
+        let keys = [&token, &meta, &told, &updater, &carry, &shared].map(|key| key.as_str());
+        self.run_first(&self.0.scripts.record_failure, &keys, &args)?.paused()
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
@@ -192,7 +226,7 @@ impl Store for RedisStore {
     }
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
-        let keys = ["token", "updater", "meta"].map(|part| key(name, part));
+        let keys = [key(name, "token"), key(name, "meta"), grant_key(name, "updater")];
         let channel = self.channel(name);
         let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
         let value = token.value.reveal();
@@ -201,15 +235,13 @@ impl Store for RedisStore {
     }
 
     fn lift_pause(&self, name: &TokenName, egress: &str) -> Result<(), StoreError> {
-        let keys = [&*key(name, "meta"), &*egress_key(name, "pause", egress)];
+        let keys = [&*grant_key(name, "meta"), &*egress_key(name, "pause", egress)];
         self.run(&self.0.scripts.lift_pause, &keys, &[])?.flag().map(drop)
     }
 
     fn inspect(&self, name: &TokenName, egress: &str) -> Result<Inspection, StoreError> {
-        let [token, updater, meta, carry] = ["token", "updater", "meta", "carry"].map(|part| key(name, part));
-        let [budget, pause] = ["budget", "pause"].map(|part| egress_key(name, part, egress));
-        let keys = [&token, &updater, &meta, &carry, &budget, &pause].map(|key| key.as_str());
-        self.run(&self.0.scripts.inspect, &keys, &[])?.inspection()
+        let keys = keys(name, egress);
+        self.run(&self.0.scripts.inspect, &keys.each_ref().map(|key| key.as_str()), &[])?.inspection()
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
@@ -219,7 +251,7 @@ impl Store for RedisStore {
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
-        let updater = key(name, "updater");
+        let updater = grant_key(name, "updater");
         self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
     }
 
@@ -229,6 +261,7 @@ impl Store for RedisStore {
     }
 
     fn timeout(&self) -> Duration {
-        self.0.connector.io_timeout.max(self.0.connector.connect_timeout)
+        let waits = self.0.durability.map_or(Duration::ZERO, |durability| durability.limit);
+        (self.0.connector.io_timeout + waits).max(self.0.connector.connect_timeout)
     }
 }

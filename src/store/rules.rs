@@ -12,7 +12,7 @@ use crate::error::FailureClass;
 use crate::policy::{COMMIT_TRANSIT, FIRST_PAUSE, MAX_BACKOFF, MAX_PAUSE, MIN_LIFE};
 use crate::token::Secret;
 use state::after;
-pub use state::{Carry, EgressState, FleetPause, Meta, Presented, Span, StoredToken, TokenState, Updater};
+pub use state::{Carry, EgressState, FleetPause, GrantState, Meta, Presented, Span, StoredToken, TokenState, Updater};
 use std::time::Duration;
 
 impl TokenState {
@@ -47,10 +47,10 @@ impl TokenState {
         egress.spent = Some(Span { ends_at: arrival, length: micros(ahead) });
 
         let stored = self.token.as_ref().map_or(0, |token| token.generation);
-        let Meta { granted, invalidated, doubted, .. } = self.meta;
-        let generation =
-            now.max(granted.max(invalidated).max(doubted).max(stored).max(claim.newer_than).saturating_add(1));
-        self.meta.granted = generation;
+        let Meta { granted, invalidated, doubted, latest, .. } = self.meta;
+        let known = granted.max(latest).max(invalidated).max(doubted).max(stored).max(claim.newer_than);
+        let generation = now.max(known.saturating_add(1));
+        (self.meta.granted, self.meta.latest) = (generation, generation);
         let lease = Lease { owner: claim.owner.into(), attempt: claim.attempt, generation };
         let carry = self.hand_out_carry(now, &lease);
         self.updater = Some(Updater { lease, span: Span::new(now, claim.lease) });
@@ -224,7 +224,7 @@ impl TokenState {
 
     /// Returns the carried secret with what this lease is to know of its presentation, and marks it as presented by this lease.
     fn hand_out_carry(&mut self, now: u64, lease: &Lease) -> Option<Carried> {
-        let Carry { secret, presented, .. } = self.carry.as_mut()?;
+        let Carry { secret, generation, presented, .. } = self.carry.as_mut()?;
         let by_others = presented.take_if(|presented| presented.by.as_ref() != Some(lease));
         // By a clock that was set back it is as long ago as that clock was ahead.
         let age = by_others.as_ref().map(|others| Duration::from_millis(now.abs_diff(others.at) / 1000));
@@ -233,7 +233,7 @@ impl TokenState {
             Some(Presented { at, .. }) => *presented = Some(Presented { by: None, at }),
             None => drop(presented.get_or_insert(Presented { by: Some(lease.clone()), at: now })),
         }
-        Some(Carried { secret: secret.clone(), presented: age })
+        Some(Carried { secret: secret.clone(), generation: *generation, presented: age })
     }
 
     /// Returns the stored token unless it is invalid.

@@ -1,6 +1,6 @@
 //! A whole store, made of any place that can change two values in one atomic step.
 
-use super::rules::{EgressState, TokenState};
+use super::rules::{EgressState, GrantState, TokenState};
 use super::{
     Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
     Stored, Subscription, TokenName,
@@ -8,15 +8,16 @@ use super::{
 use std::time::Duration;
 
 /// What [`StateBackend::update`] is to do to the states at a time, in microseconds since 1970; returns the changes to announce.
-pub type Step<'a> = dyn FnMut(u64, &mut TokenState, &mut EgressState) -> Vec<Change> + 'a;
+pub type Step<'a> = dyn FnMut(u64, &mut GrantState, &mut EgressState) -> Vec<Change> + 'a;
 
 /// A place that keeps states: a file, a table, a service. [`StateStore`] makes a [`Store`] of it by the
 /// [`rules`](super::rules), and the contract's checks, behind the feature `contract`, tell whether it is right.
 pub trait StateBackend: Send + Sync + 'static {
-    /// Reads what is kept of the token and of this egress of its group, the default where nothing is; calls `step` with it
-    /// and with the time, by one clock for all processes; keeps what it leaves; then tells the subscribers what it returns.
+    /// Reads what is kept of the token's [grant](TokenName::of_grant) and of this egress of its group, the default where nothing
+    /// is; calls `step` with it and with the time, by one clock for all processes; keeps what it leaves; then tells the
+    /// subscribers of the grant's tokens what it returns.
     /// All that is one atomic step: where another one came between, `step` may be called anew with what is kept then.
-    /// Without an egress only the token's state is read and kept.
+    /// Without an egress only the grant's state is read and kept.
     ///
     /// Called from any thread, several at a time; may block as long as [`timeout`](StateBackend::timeout) says.
     ///
@@ -54,9 +55,9 @@ impl<B: StateBackend> StateStore<B> {
         mut verb: impl FnMut(u64, &mut TokenState, &mut EgressState, &mut Vec<Change>) -> T,
     ) -> Result<T, StoreError> {
         let mut answer = None;
-        self.0.update(name, egress, &mut |now, token, egress| {
+        self.0.update(name, egress, &mut |now, grant, egress| {
             let mut changes = Vec::new();
-            answer = Some(verb(now, token, egress, &mut changes));
+            answer = Some(grant.token(name, |token| verb(now, token, egress, &mut changes)));
             changes
         })?;
         answer.ok_or_else(|| StoreError::new(StoreErrorKind::Malformed, "the store's backend made no step"))

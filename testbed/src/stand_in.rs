@@ -25,6 +25,7 @@ impl Heard {
 }
 
 /// What goes back.
+#[derive(Clone)]
 pub struct Told {
     status: u16,
     headers: Vec<(String, String)>,

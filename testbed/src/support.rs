@@ -46,7 +46,7 @@ impl Backing {
 
 /// Commits a token for `t`, as a process would that found the last one due: nothing is invalidated.
 pub fn commit_elsewhere(store: &dyn Store, secret: &str, newer_than: u64) {
-    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into() };
+    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() };
     let (lease, budget) = (HOUR, Some(Budget::per_minute(6_000).burst(1_000)));
     let claim = Claim { owner: "other", attempt: 1, newer_than, lease, budget, egress: "default" };
     let Claimed::Granted { generation, .. } = store.claim(&name, &claim).unwrap() else { panic!("no grant") };
@@ -140,7 +140,7 @@ pub fn threads_named(beginning: &str) -> usize {
 }
 
 /// Waits until the condition holds.
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LONG, "waited in vain until {what}");

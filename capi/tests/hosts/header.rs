@@ -72,6 +72,7 @@ fn each_section_of_the_header_has_a_file() {
         ("Options", "options"),
         ("Tokens", "token"),
         ("Managers", "manager"),
+        ("What is seen", "views"),
         ("Log and version", "logging"),
     ];
     let mut found = 0;
@@ -126,7 +127,7 @@ fn the_structures_have_the_form_that_the_library_asserts() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("structures.c");
     let text = "#include <stddef.h>\n#include <token_manager.h>\n\
         int main(void) {\n\
-          if (sizeof(tkm_stats) != 56 || offsetof(tkm_stats, abandoned) != 48) return 1;\n\
+          if (sizeof(tkm_stats) != 104 || offsetof(tkm_stats, abandoned) != 48 || offsetof(tkm_stats, expires_in_ms) != 96) return 1;\n\
           if (sizeof(tkm_inspection) != 160) return 2;\n\
           return offsetof(tkm_inspection, carries) != 72 || offsetof(tkm_inspection, updater) != 76;\n\
         }\n";

@@ -65,6 +65,19 @@ fn the_quickstart_prints_what_the_fleet_has_fetched() {
 }
 
 #[test]
+fn a_token_of_a_c_program_lies_in_redis_sealed() {
+    let (world, folder) = (World::start(), tempfile::tempdir().expect("a folder"));
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "k1 q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=\n").expect("a file of keys");
+    let program = compile("sealed.c", Build::Release, Link::Shared, &[]);
+    let secret = run(world.command(&program).arg(&keys));
+    let lies = world.redis.command(&["HGET", "tm:{sealed}:sealed:token", "value"]);
+    assert!(lies.starts_with("tm1.k1.") && !lies.contains(secret.trim()), "{lies}");
+    assert_eq!(run(world.command(&program).arg(&keys)), secret, "another process opens it");
+    assert_eq!(world.asked(), 1);
+}
+
+#[test]
 fn cpp_exceptions_become_outcomes_and_errors_become_exceptions() {
     let world = World::start();
     let shown = run(&mut world.command(compile("demo.cpp", Build::Release, Link::Shared, &[])));

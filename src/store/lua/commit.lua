@@ -1,6 +1,6 @@
 -- Stores the fetched token and gives the lease back.
 --
--- KEYS  token updater meta carry
+-- KEYS  token meta, and of the grant: updater carry meta
 -- ARGV  channel
 --       owner, attempt, gen   the lease
 --       value
@@ -14,31 +14,32 @@
 --       invalid
 local gen = tonumber(ARGV[4])
 local token = redis.call('HMGET', KEYS[1], 'gen', 'value', 'life_ms')
-local meta = redis.call('HMGET', KEYS[3], 'gen', 'invalidated', 'doubted', 'pause_gen')
+local meta = redis.call('HMGET', KEYS[2], 'gen', 'invalidated', 'doubted')
 local stored, granted = tonumber(token[1] or 0), tonumber(meta[1] or 0)
 local invalidated, doubt = tonumber(meta[2] or 0), tonumber(meta[3] or 0)
 
 if stored == gen and token[2] == ARGV[5] then -- the first reply to this commit was lost
+  redis.call('PEXPIRE', KEYS[2], 2592000000) -- a write, whose way to the replicas this connection can wait for
   return {'written', gen <= doubt and 1 or 0}
 end
 
-local updater = redis.call('GET', KEYS[2])
+local updater = redis.call('GET', KEYS[3])
 local leads = is_of(updater, ARGV[4], ARGV[2], ARGV[3])
 if leads then
-  redis.call('DEL', KEYS[2])
+  redis.call('DEL', KEYS[3])
 end
 -- Nobody can have asked the issuer after the last grant, even if its lease is over.
 local last = leads or (not updater and granted == gen)
 if not last or stored == gen then -- nobody knows in which order the issuer granted what has been granted so far
   granted = math.max(granted, gen)
   doubt = math.max(doubt, granted, now)
-  redis.call('HSET', KEYS[3], 'gen', int(granted), 'doubted', int(doubt))
+  redis.call('HSET', KEYS[2], 'gen', int(granted), 'doubted', int(doubt))
   redis.pcall('PUBLISH', ARGV[1], 'doubted ' .. int(doubt))
 end
-if tonumber(meta[4] or 0) <= gen then -- a later failure's pause stays
-  redis.call('HDEL', KEYS[3], 'pause_until', 'pause_us', 'pause_class', 'pause_gen', 'fails')
+if tonumber(redis.call('HGET', KEYS[5], 'pause_gen') or 0) <= gen then -- a later failure's pause stays
+  redis.call('HDEL', KEYS[5], 'pause_until', 'pause_us', 'pause_class', 'pause_gen', 'fails')
 end
-redis.call('PEXPIRE', KEYS[3], 2592000000)
+redis.call('PEXPIRE', KEYS[2], 2592000000)
 
 -- The last secret for the next fetch counts, whatever becomes of its token. A success that brought none shows that the issuer
 -- still takes the last one.

@@ -48,6 +48,11 @@ impl Connection {
         self.query(cmd("EXISTS").arg(key), clock::deadline(io_timeout)).map(|answer| answer == Value::Int(1))
     }
 
+    /// Sends a command that the server answers within this limit, on the connection of the last script and no other.
+    pub fn wait(&mut self, command: &Cmd, limit: Duration) -> RedisResult<Value> {
+        self.query_until(command, clock::deadline(self.connector.io_timeout + limit))
+    }
+
     fn connect(&mut self, limit: Duration) -> RedisResult<()> {
         if self.stream.is_none() {
             self.stream = Some(self.connector.open(limit)?);
@@ -67,10 +72,13 @@ impl Connection {
     }
 
     fn query(&mut self, command: &Cmd, until: Instant) -> RedisResult<Value> {
+        self.query_until(command, clock::deadline(self.connector.io_timeout).min(until))
+    }
+
+    fn query_until(&mut self, command: &Cmd, deadline: Instant) -> RedisResult<Value> {
         let Some(mut stream) = self.stream.take() else {
             return Err(io::Error::from(io::ErrorKind::NotConnected).into());
         };
-        let deadline = clock::deadline(self.connector.io_timeout).min(until);
         let answer = stream.send(&command.get_packed_command(), deadline).and_then(|()| stream.answer(deadline));
         if !answer.as_ref().is_err_and(breaks) {
             self.stream = Some(stream);

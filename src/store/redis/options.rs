@@ -1,5 +1,6 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
+use super::durability::Durability;
 use crate::store::{StoreError, StoreErrorKind};
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use std::fmt;
@@ -14,6 +15,7 @@ pub struct RedisOptions {
     pub(super) pool_timeout: Duration,
     pub(super) pool_size: u32,
     pub(super) threadless: bool,
+    pub(super) durability: Option<Durability>,
 }
 
 impl RedisOptions {
@@ -25,6 +27,7 @@ impl RedisOptions {
             pool_timeout: Duration::from_millis(500),
             pool_size: 32,
             threadless: false,
+            durability: None,
         }
     }
 
@@ -61,6 +64,22 @@ impl RedisOptions {
         self
     }
 
+    /// Has a commit count as taken once so many replicas have it too, which they must within this limit (the command WAIT):
+    /// a failover to one of them then loses neither the token nor a carried secret. Until then the process goes on with the
+    /// token, repeats the commit, and leaves its [journal](crate::Builder::journal) as it is. Costs each fetch a round trip to the
+    /// replicas, and the lease must be three times as long as the limit and `io_timeout` together. Defaults to none.
+    pub fn wait_replicas(mut self, replicas: u32, limit: Duration) -> RedisOptions {
+        self.durability = Some(Durability { replicas, synced: false, limit });
+        self
+    }
+
+    /// As [`wait_replicas`](RedisOptions::wait_replicas), on the disk of the primary and on those of so many replicas, which
+    /// need `appendonly yes` (the command WAITAOF, Redis 7.2 or newer). Defaults to none.
+    pub fn wait_aof(mut self, replicas: u32, limit: Duration) -> RedisOptions {
+        self.durability = Some(Durability { replicas, synced: true, limit });
+        self
+    }
+
     /// Refuses what cannot be opened.
     pub(crate) fn check(&self) -> Result<ConnectionInfo, StoreError> {
         let refuse = |message: String| Err(StoreError::new(StoreErrorKind::Malformed, message));
@@ -68,6 +87,7 @@ impl RedisOptions {
             ("connect_timeout", self.connect_timeout),
             ("io_timeout", self.io_timeout),
             ("pool_timeout", self.pool_timeout),
+            ("the limit of wait_replicas", self.durability.map_or(self.io_timeout, |durability| durability.limit)),
         ] {
             if !(Duration::from_millis(1)..=Duration::from_secs(60)).contains(&limit) {
                 return refuse(format!("{setting} is {limit:?}; it must be between 1 ms and 1 minute"));
@@ -92,6 +112,7 @@ impl fmt::Debug for RedisOptions {
             .field("pool_timeout", &self.pool_timeout)
             .field("pool_size", &self.pool_size)
             .field("threadless", &self.threadless)
+            .field("durability", &self.durability)
             .finish_non_exhaustive()
     }
 }

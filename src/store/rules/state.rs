@@ -1,11 +1,24 @@
 //! What a store keeps: of one token, and of one egress. Times are microseconds since 1970 by the store's clock.
 
 use crate::error::FailureClass;
-use crate::store::Lease;
+use crate::store::{Lease, TokenName};
 use crate::token::Secret;
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// What a store keeps of one token. The verbs change it; [`encode`](TokenState::encode) writes it down.
+/// What a store keeps of the tokens of one [grant](crate::Builder::grant), which nearly always is one. Changed as one value;
+/// [`encode`](GrantState::encode) writes it down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct GrantState {
+    /// The token of the grant's own name, and what all of its tokens share: the updater, the carried secret, the pause.
+    pub grant: TokenState,
+    /// The other tokens by their names, without what they share.
+    pub others: BTreeMap<Arc<str>, TokenState>,
+}
+
+/// What a store keeps of one token. The verbs change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TokenState {
     /// The token, until it expires.
@@ -49,6 +62,8 @@ pub struct Meta {
     pub invalidated: u64,
     /// The highest doubted generation; 0 if none.
     pub doubted: u64,
+    /// The last generation granted to any token of the grant; 0 if none.
+    pub latest: u64,
     /// The fleet's pause.
     pub pause: Option<FleetPause>,
     /// How many fetches have failed in a row.
@@ -126,7 +141,37 @@ pub(super) fn after(now: u64, span: Duration) -> u64 {
     now.saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
 }
 
+impl GrantState {
+    /// Has a verb change the state of this token, to which the grant lends what its tokens share.
+    pub fn token<T>(&mut self, name: &TokenName, verb: impl FnOnce(&mut TokenState) -> T) -> T {
+        if name.name == name.grant {
+            return verb(&mut self.grant);
+        }
+        let token = self.others.entry(name.name.clone()).or_default();
+        token.swap_shared(&mut self.grant);
+        let answer = verb(token);
+        token.swap_shared(&mut self.grant);
+        answer
+    }
+
+    /// Returns whether nothing is left that anybody could ask for, so that a store may forget it; forgets the tokens of which
+    /// that is true. What it still knows of generations is then made up for: a late commit brings doubt.
+    pub fn is_forgettable(&mut self, now: u64) -> bool {
+        self.others.retain(|_, token| !token.is_forgettable(now));
+        self.others.is_empty() && self.grant.is_forgettable(now)
+    }
+}
+
 impl TokenState {
+    /// Exchanges what the tokens of a grant share with another one of them.
+    fn swap_shared(&mut self, other: &mut TokenState) {
+        mem::swap(&mut self.updater, &mut other.updater);
+        mem::swap(&mut self.carry, &mut other.carry);
+        mem::swap(&mut self.meta.latest, &mut other.meta.latest);
+        mem::swap(&mut self.meta.pause, &mut other.meta.pause);
+        mem::swap(&mut self.meta.fails, &mut other.meta.fails);
+    }
+
     /// Forgets what has ended by `now`, as Redis does by itself, and cuts what a clock that was set back has drawn out.
     pub(super) fn expire(&mut self, now: u64) {
         if let Some(token) = &mut self.token {
@@ -142,9 +187,7 @@ impl TokenState {
         self.carry.take_if(|carry| carry.expires_at.is_some_and(|at| at <= now));
     }
 
-    /// Returns whether nothing is left that anybody could ask for, so that a store may forget it. What it still knows of
-    /// generations is then made up for: a late commit brings doubt.
-    pub fn is_forgettable(&mut self, now: u64) -> bool {
+    fn is_forgettable(&mut self, now: u64) -> bool {
         self.expire(now);
         self.token.is_none() && self.updater.is_none() && self.meta.pause.is_none() && self.carry.is_none()
     }
