@@ -153,16 +153,26 @@ static void ticket(const char *redis, const char *base) {
   printf("ok wechat_ticket\n");
 }
 
+/* Whatever is asked for, no secret is in the log. */
+static void hear(void *count, int32_t level, const char *message) {
+  CHECK(level >= 1 && level <= 5);
+  CHECK(strstr(message, "s3cret") == NULL && strstr(message, "r1") == NULL && strstr(message, "c1") == NULL);
+  __atomic_add_fetch((int *)count, 1, __ATOMIC_RELAXED);
+}
+
 int main(int argc, char **argv) {
+  static int heard;
   char url[128];
   CHECK(argc >= 3);
   setvbuf(stdout, NULL, _IOLBF, 0);
   CHECK(setenv("BILLING_SECRET", "s3cret &", 1) == 0);
+  CHECK(tkm_set_log(hear, &heard, 5) == TKM_OK);
   snprintf(url, sizeof url, "%s/token", argv[2]);
   client_credentials(argv[1], url);
   refresh_token(argv[1], url);
   command(argv[1]);
   ticket(argv[1], argv[2]);
   misuse();
+  CHECK(tkm_set_log(NULL, NULL, 0) == TKM_OK && heard > 0);
   return 0;
 }
