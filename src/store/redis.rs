@@ -101,8 +101,11 @@ impl RedisOptions {
 }
 
 impl RedisStore {
-    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`, or one of those of
-    /// [`sentinel`](RedisStore::sentinel) and [`cluster`](RedisStore::cluster); never talks to Redis.
+    /// Makes a store with the default numbers for a URL; never talks to Redis. It has one of these forms:
+    /// - `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS;
+    /// - `unix:///path[?db=database&user=user&pass=password]`;
+    /// - `redis+sentinel://[user:password@]sentinel[:port],…/primary[/database]`, see [`sentinel`](RedisStore::sentinel);
+    /// - `redis+cluster://[user:password@]node[:port],…`, see [`cluster`](RedisStore::cluster).
     ///
     /// # Errors
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
