@@ -94,7 +94,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn names_a_test((path, _): &(&str, &str)) -> bool {
-    ["tests/", "proofs/", "src/", "issuers/"].iter().any(|root| path.starts_with(root))
+    ["tests/", "proofs/", "src/", "issuers/", "capi/"].iter().any(|root| path.starts_with(root))
 }
 
 /// Returns the text of a file, or of every file of a folder.

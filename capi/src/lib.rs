@@ -2,9 +2,10 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 3 | `views` | what can be seen of a manager |
-//! | 2 | `manager` | managers and their guards |
-//! | 1 | `options` | the settings of one |
+//! | 4 | `views` | what can be seen of a manager |
+//! | 3 | `manager` | managers and their guards |
+//! | 2 | `options` | the settings of one |
+//! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
 //! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
@@ -14,6 +15,8 @@
 mod call;
 mod error;
 mod handle;
+#[cfg(feature = "issuers")]
+mod issuer;
 mod logging;
 mod manager;
 mod options;

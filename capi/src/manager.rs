@@ -188,3 +188,19 @@ pub unsafe extern "C" fn tkm_manager_owner(manager: *const TkmManager, owner: *m
         })
     }
 }
+
+/// # Safety
+/// `issuer` is NULL or a handle of this library that no other thread uses; `parent` is NULL or a handle of this library.
+#[cfg(feature = "issuers")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_issuer_parent(issuer: *mut crate::issuer::TkmIssuer, parent: *const TkmManager) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let issuer = required(handle::borrow_mut(issuer, "tkm_issuer_parent"), "issuer")?;
+            let parent = required(handle::borrow(parent, "tkm_issuer_parent"), "parent")?;
+            issuer.settings.set_parent(parent.manager.clone());
+            Ok(())
+        })
+    }
+}
