@@ -1,6 +1,7 @@
 //! What the tests, examples and benches of token-manager run against: a real issuer, a real Redis, real processes, and stores
 //! and proxies that fail when they are told to.
 
+pub mod certificates;
 pub mod child;
 pub mod client;
 pub mod fleet;

@@ -174,7 +174,8 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> Result<u16, String> {
+/// Returns a port of this host that was free a moment ago.
+pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map(|address| address.port()).map_err(|error| format!("no free loopback port: {error}"))

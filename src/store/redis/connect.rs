@@ -1,63 +1,52 @@
-//! Makes connections: finds the address, connects, logs in and selects the database, all within one limit.
+//! Makes the store's connections: asks as whom, asks the route where the server is, and dials it, within one limit.
 
+use super::dial::Dialer;
+use super::failure::in_io;
+use super::login::{Login, Logins};
+use super::route::Route;
 use super::stream::Stream;
 use crate::clock;
-use redis::{Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, ProtocolVersion, RedisResult, Value, cmd};
-use std::net::ToSocketAddrs;
+use redis::{ErrorKind, RedisResult};
 use std::time::{Duration, Instant};
 
 /// Makes connections.
 pub struct Connector {
-    pub info: ConnectionInfo,
+    pub route: Route,
+    pub dialer: Dialer,
+    pub logins: Logins,
     pub connect_timeout: Duration,
     pub io_timeout: Duration,
+    pub max_connection_age: Option<Duration>,
 }
 
 impl Connector {
-    /// Connects, logs in and selects the database, all within the limit or the connector's own if that is shorter.
+    /// Finds the server and connects, all within the limit or the connector's own if that is shorter. What the program takes
+    /// to say who it is comes on top: nobody can interrupt it.
     pub fn open(&self, limit: Duration) -> RedisResult<Stream> {
-        let addresses: Vec<_> = match self.info.addr() {
-            ConnectionAddr::Tcp(host, port) => (host.as_str(), *port).to_socket_addrs()?.collect(),
-            _ => Vec::new(),
-        };
-        // A name lookup, on which nobody can put a limit, is not part of it.
+        let login = self.logins.next().map_err(in_io)?;
         let deadline = clock::deadline(limit.min(self.connect_timeout));
-        let mut stream = match self.info.addr() {
-            ConnectionAddr::Unix(path) => Stream::unix(path, deadline)?,
-            _ => Stream::tcp(&addresses, deadline)?,
+        let mut stream = match self.dial(&login, deadline) {
+            Err(error) if error.kind() == ErrorKind::AuthenticationFailed && self.logins.may_change() => {
+                // It may have changed between the question and its use.
+                let newer = self.logins.next().map_err(in_io)?;
+                if newer == login {
+                    return Err(error);
+                }
+                self.dial(&newer, deadline)?
+            }
+            opened => opened?,
         };
-        self.greet(&mut stream, self.info.redis_settings().username(), deadline)?;
+        stream.renew_at = self.max_connection_age.map(|age| clock::deadline(age.mul_f64(1.0 - 0.25 * fraction())));
         Ok(stream)
     }
 
-    /// Logs in and selects the database, as far as the URL asks for it.
-    fn greet(&self, stream: &mut Stream, user: Option<&str>, deadline: Instant) -> RedisResult<()> {
-        let settings = self.info.redis_settings();
-        let resp3 = settings.protocol() == ProtocolVersion::RESP3;
-        let login = match settings.password() {
-            Some(word) if resp3 => {
-                Some(cmd("HELLO").arg("3").arg("AUTH").arg(user.unwrap_or("default")).arg(word).take())
-            }
-            None if resp3 => Some(cmd("HELLO").arg("3").take()),
-            Some(word) => Some(cmd("AUTH").arg(user).arg(word).take()),
-            None => None,
-        };
-        let select = (settings.db() != 0).then(|| cmd("SELECT").arg(settings.db()).take());
-        let commands: Vec<u8> = [&login, &select].into_iter().flatten().flat_map(Cmd::get_packed_command).collect();
-        stream.send(&commands, deadline)?;
-        let logged_in = login.map_or(Ok(Value::Okay), |_| stream.answer(deadline));
-        let selected = select.map_or(Ok(Value::Okay), |_| stream.answer(deadline));
-        match logged_in {
-            // Redis 5 has no users.
-            Err(error)
-                if user.is_some() && error.detail().is_some_and(|text| text.contains("arguments for 'auth'")) =>
-            {
-                self.greet(stream, None, deadline)
-            }
-            Err(error) if error.code().is_some() && !resp3 => {
-                Err((ErrorKind::AuthenticationFailed, "Redis refused to log in").into())
-            }
-            logged_in => logged_in.and(selected).map(drop),
-        }
+    fn dial(&self, login: &Login, deadline: Instant) -> RedisResult<Stream> {
+        let address = self.route.address(&self.dialer, deadline)?;
+        self.dialer.dial(&address, login, deadline)
     }
+}
+
+/// Returns a random number from 0 to 1, so that connections made at once are not renewed at once.
+fn fraction() -> f64 {
+    getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX))
 }

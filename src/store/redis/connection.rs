@@ -6,7 +6,7 @@ use super::failure::{breaks, failure};
 use super::script::Script;
 use super::stream::Stream;
 use crate::clock;
-use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, cmd};
+use redis::{Cmd, RedisResult, Value, cmd};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,14 +28,15 @@ impl Connection {
     /// a lost reply does no harm. Takes no longer than to connect once and two exchanges.
     pub fn run(&mut self, script: &Script, keys: &[&str], args: &[&[u8]]) -> RedisResult<Value> {
         let Connector { connect_timeout, io_timeout, .. } = *self.connector;
+        self.stream = self.stream.take().filter(|stream| !stream.is_old());
         let to_connect_again = if self.stream.is_some() { connect_timeout } else { Duration::ZERO };
         self.connect(connect_timeout)?;
         let until = clock::deadline(to_connect_again + 2 * io_timeout);
-        match self.evaluate(script, keys, args, until) {
+        match script.evaluate(keys, args, |command| self.query(command, until)) {
             Err(error) if self.stream.is_none() => {
                 log::debug!(target: "token_manager::redis", "a connection broke, trying a fresh one: {}", failure(error));
                 self.connect(clock::left(until))?;
-                self.evaluate(script, keys, args, until)
+                script.evaluate(keys, args, |command| self.query(command, until))
             }
             answer => answer,
         }
@@ -58,17 +59,6 @@ impl Connection {
             self.stream = Some(self.connector.open(limit)?);
         }
         Ok(())
-    }
-
-    /// Runs a script by its digest, or by its text where Redis does not know it yet.
-    fn evaluate(&mut self, script: &Script, keys: &[&str], args: &[&[u8]], until: Instant) -> RedisResult<Value> {
-        let mut ask =
-            |verb: &str, script: &str| self.query(cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args), until);
-        let answer = ask("EVALSHA", script.digest());
-        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
-            return ask("EVAL", script.text());
-        }
-        answer
     }
 
     fn query(&mut self, command: &Cmd, until: Instant) -> RedisResult<Value> {

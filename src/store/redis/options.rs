@@ -1,9 +1,20 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
+use super::address::Address;
+use super::connect::Connector;
+use super::dial::Dialer;
 use super::durability::Durability;
+use super::login::{self, Credentials, Login, Logins};
+use super::lookup::Lookups;
+use super::route::Route;
+use super::tls::Tls;
+use super::tls_client::TlsClient;
 use crate::store::{StoreError, StoreErrorKind};
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{IntoConnectionInfo, ProtocolVersion};
+use std::borrow::Cow;
 use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The numbers of a Redis store. Made by [`RedisStore::options`](crate::RedisStore::options).
@@ -15,6 +26,9 @@ pub struct RedisOptions {
     pub(super) pool_timeout: Duration,
     pub(super) pool_size: u32,
     pub(super) threadless: bool,
+    credentials: Option<Credentials>,
+    max_connection_age: Option<Duration>,
+    tls: Option<Tls>,
     pub(super) durability: Option<Durability>,
 }
 
@@ -27,11 +41,14 @@ impl RedisOptions {
             pool_timeout: Duration::from_millis(500),
             pool_size: 32,
             threadless: false,
+            credentials: None,
+            max_connection_age: None,
+            tls: None,
             durability: None,
         }
     }
 
-    /// Limits the making of a connection, login included and name lookup excepted. Defaults to 300 ms.
+    /// Limits the making of a connection: name lookup, TLS and login included. Defaults to 300 ms.
     pub fn connect_timeout(mut self, limit: Duration) -> RedisOptions {
         self.connect_timeout = limit;
         self
@@ -57,10 +74,48 @@ impl RedisOptions {
         self
     }
 
-    /// Does without the pool's thread: the pool's size then limits how many connections are kept, however long, and not
-    /// how many are in use. Defaults to a thread, named `tkm-pool-0`.
+    /// Does without threads of the store's own: the pool's size then limits how many connections are kept, however long, and
+    /// not how many are in use; and the name of a host is looked up on the thread that needs the connection, for as long as
+    /// the system takes, unless the URL has an address instead. Defaults to a thread named `tkm-pool-0`, and one named
+    /// `tkm-lookup` while a name is looked up.
     pub fn without_thread(mut self) -> RedisOptions {
         self.threadless = true;
+        self
+    }
+
+    /// Asks for the user and the password each time a connection is made, for logins that expire: tokens of Entra ID or IAM,
+    /// passwords of Vault. The URL then has no password; a login without a user is that of the URL's user.
+    ///
+    /// It is called on the thread that needs the connection, by several at a time, and what it takes comes on top of
+    /// `connect_timeout`: it ought to answer from memory, which a thread of yours, or another
+    /// [`TokenManager`](crate::TokenManager), keeps fresh. Where Redis refuses what it gave, it is asked once more, for the login
+    /// may have changed in between. Its error is that of the store; a panic is one, too. Defaults to what the URL says.
+    pub fn credentials(
+        mut self,
+        credentials: impl Fn() -> Result<Login, StoreError> + Send + Sync + 'static,
+    ) -> RedisOptions {
+        self.credentials = Some(Arc::new(credentials));
+        self
+    }
+
+    /// As [`credentials`](RedisOptions::credentials), read each time from a file that holds a password, or a user and a password on
+    /// a line each. Replace it by renaming another one to it. Defaults to what the URL says.
+    pub fn credentials_file(self, path: impl Into<PathBuf>) -> RedisOptions {
+        let path = path.into();
+        self.credentials(move || login::read(&path))
+    }
+
+    /// Renews connections before they are older than this, those of subscriptions too: for servers that end a connection when
+    /// its login does, and for load balancers. Each has between three quarters of it and the whole, so that not all are
+    /// renewed at once; one that nobody uses is closed after a minute as ever. Defaults to no limit.
+    pub fn max_connection_age(mut self, age: Duration) -> RedisOptions {
+        self.max_connection_age = Some(age);
+        self
+    }
+
+    /// Sets what `rediss://` needs beyond the URL. Defaults to the CAs that the system trusts, and no certificate of one's own.
+    pub fn tls(mut self, tls: Tls) -> RedisOptions {
+        self.tls = Some(tls);
         self
     }
 
@@ -81,7 +136,12 @@ impl RedisOptions {
     }
 
     /// Refuses what cannot be opened.
-    pub(crate) fn check(&self) -> Result<ConnectionInfo, StoreError> {
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.connector().map(drop)
+    }
+
+    /// Returns what makes the connections.
+    pub(super) fn connector(&self) -> Result<Connector, StoreError> {
         let refuse = |message: String| Err(StoreError::new(StoreErrorKind::Malformed, message));
         for (setting, limit) in [
             ("connect_timeout", self.connect_timeout),
@@ -96,11 +156,66 @@ impl RedisOptions {
         if !(1..=10_000).contains(&self.pool_size) {
             return refuse(format!("pool_size is {}; it must be between 1 and 10,000", self.pool_size));
         }
+        if let Some(age) = self.max_connection_age
+            && !(Duration::from_millis(100)..=Duration::from_secs(366 * 86_400)).contains(&age)
+        {
+            return refuse(format!("max_connection_age is {age:?}; it must be between 100 ms and a year"));
+        }
+        let (url, with_tls) = without_tls(&self.url);
+        let info = url.as_ref().into_connection_info();
         // The parser's own message could quote the password.
-        let malformed =
-            "malformed Redis URL, or one that needs TLS; write redis://[user:password@]host[:port][/database]";
-        self.url.as_str().into_connection_info().or_else(|_| refuse(malformed.into()))
+        let (Some(address), Ok(info)) = (info.as_ref().ok().and_then(|info| Address::from_url(info.addr())), &info)
+        else {
+            return refuse(
+                "malformed Redis URL; write redis://[user:password@]host[:port][/database], rediss:// for TLS, or \
+                 unix:///path[?db=database&user=user&pass=password]"
+                    .into(),
+            );
+        };
+        let settings = info.redis_settings();
+        if self.credentials.is_some() && settings.password().is_some() {
+            return refuse("the URL has a password, and credentials are set: leave one of them out".into());
+        }
+        let Self { connect_timeout, io_timeout, max_connection_age, .. } = *self;
+        Ok(Connector {
+            route: Route::Direct(address),
+            dialer: Dialer {
+                lookups: Lookups::new(self.threadless),
+                tls: self.tls_client(with_tls)?,
+                resp3: settings.protocol() == ProtocolVersion::RESP3,
+                database: settings.db(),
+            },
+            logins: Logins {
+                from_url: Login::from_url(settings.username(), settings.password()),
+                credentials: self.credentials.clone(),
+            },
+            connect_timeout,
+            io_timeout,
+            max_connection_age,
+        })
     }
+
+    fn tls_client(&self, with_tls: bool) -> Result<Option<TlsClient>, StoreError> {
+        let refuse = |message: &str| Err(StoreError::new(StoreErrorKind::Malformed, message));
+        match (&self.tls, with_tls) {
+            (_, true) if self.url.contains('#') => {
+                refuse("certificates are always checked; leave the # of the URL out")
+            }
+            (tls, true) => TlsClient::new(tls.clone().unwrap_or_default()).map(Some),
+            (Some(_), false) => refuse("TLS is set, and the URL is one without; write rediss://"),
+            (None, false) => Ok(None),
+        }
+    }
+}
+
+/// Returns the URL as one that the parser reads without a feature for TLS, and whether TLS is asked for.
+fn without_tls(url: &str) -> (Cow<'_, str>, bool) {
+    for (with, without) in [("rediss://", "redis://"), ("valkeys://", "valkey://")] {
+        if let Some(rest) = url.strip_prefix(with) {
+            return (format!("{without}{rest}").into(), true);
+        }
+    }
+    (url.into(), false)
 }
 
 impl fmt::Debug for RedisOptions {
@@ -112,6 +227,8 @@ impl fmt::Debug for RedisOptions {
             .field("pool_timeout", &self.pool_timeout)
             .field("pool_size", &self.pool_size)
             .field("threadless", &self.threadless)
+            .field("asks_for_credentials", &self.credentials.is_some())
+            .field("max_connection_age", &self.max_connection_age)
             .field("durability", &self.durability)
             .finish_non_exhaustive()
     }
