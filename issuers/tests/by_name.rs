@@ -162,18 +162,19 @@ fn vendors_are_asked() {
 #[cfg(unix)]
 #[test]
 fn a_command_is_run() {
-    let script = "printf \"$COLOUR $1\"; exit ${EXIT-0}";
+    let script = "printf \"$COLOUR $1 $#\"; exit ${EXIT-0}";
     let mut settings = vec![
         ("program", "sh"),
         ("argument", "-c"),
         ("argument", script),
         ("argument", "sh"),
         ("argument", "here"),
+        ("argument", ""),
         ("environment.COLOUR", "green"),
         ("plain_text", "true"),
         ("life", "3600"),
     ];
-    assert_eq!(secret_of("command", &settings), "green here");
+    assert_eq!(secret_of("command", &settings), "green here 2");
     settings.extend([("environment.EXIT", "9"), ("exit_code.9", "throttled")]);
     assert_eq!(told(&manager(source("command", &settings)).get().unwrap_err()).0, FailureClass::Throttled);
 }
