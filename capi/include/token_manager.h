@@ -85,7 +85,10 @@ int32_t tkm_redis_options_wait_replicas(tkm_redis_options *options, uint32_t cou
 int32_t tkm_redis_options_wait_aof(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
 
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path?db=…&user=…&pass=…;
- * add ?protocol=resp3 for RESP3. Never talks to it. `options` may be NULL. Codes: TKM_CONFIG if the URL cannot be read, a number is
+ * add ?protocol=resp3 for RESP3. Behind Redis Sentinels, in the primary that they name:
+ * redis+sentinel://[user:password@]sentinel[:port],sentinel[:port]/primary[/database][?sentinel_user=…&sentinel_password=…].
+ * In a Redis Cluster, of which some nodes are named: redis+cluster://[user:password@]node[:port],node[:port]. For TLS to all of them
+ * both begin with rediss+; sentinel_tls=false or true says otherwise of the sentinels. Never talks to Redis. `options` may be NULL. Codes: TKM_CONFIG if the URL cannot be read, a number is
  * absurd, or a certificate makes no sense. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */

@@ -14,8 +14,10 @@ use reply::Reply;
 use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
+use url::Urls;
 
 mod address;
+mod cluster;
 mod connect;
 mod connection;
 mod connections;
@@ -32,15 +34,18 @@ mod pool;
 mod reply;
 mod route;
 mod script;
+mod sentinel;
 mod socket;
 mod stream;
 mod subscription;
+mod target;
 mod tls;
 #[cfg(feature = "tls")]
 mod tls_client;
 #[cfg(not(feature = "tls"))]
 #[path = "redis/no_tls_client.rs"]
 mod tls_client;
+mod url;
 
 pub use login::Login;
 pub use options::RedisOptions;
@@ -63,7 +68,7 @@ pub use tls::Tls;
 /// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
 /// ```
 ///
-/// Add `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
+/// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
 /// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
@@ -96,8 +101,8 @@ impl RedisOptions {
 }
 
 impl RedisStore {
-    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`; never talks
-    /// to Redis.
+    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`, or one of those of
+    /// [`sentinel`](RedisStore::sentinel) and [`cluster`](RedisStore::cluster); never talks to Redis.
     ///
     /// # Errors
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
@@ -107,7 +112,31 @@ impl RedisStore {
 
     /// Returns the default numbers for a URL, to be changed and then [opened](RedisOptions::open).
     pub fn options(url: &str) -> RedisOptions {
-        RedisOptions::new(url)
+        RedisOptions::new(Urls::read(url))
+    }
+
+    /// Returns the default numbers for the primary that Redis Sentinels name. Its URL has the name that the sentinels know it by in
+    /// the place of the host, as in `redis://user:password@tokens/0`; each sentinel has a URL of its own, with a login of its
+    /// own if it needs one, as in `redis://:password@10.0.0.1:26379`, and with `rediss://` if it speaks TLS. The same as one URL:
+    /// `redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/tokens/0?sentinel_password=password`, and
+    /// `rediss+sentinel://` where all speak TLS, or `sentinel_tls=false` where the sentinels do not.
+    ///
+    /// The store asks the sentinels when it connects, each second while it is used, and at once when the primary fails, and
+    /// goes where the newest of their configurations says; no connection or subscription to an earlier primary is used on.
+    pub fn sentinel(primary: &str, sentinels: &[&str]) -> RedisOptions {
+        let sentinels = sentinels.iter().map(|url| url.to_string()).collect();
+        RedisOptions::new(Urls::Sentinel { primary: primary.to_owned(), sentinels })
+    }
+
+    /// Returns the default numbers for a Redis Cluster of which these nodes are known, as in
+    /// `["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"]`. The same as one URL:
+    /// `redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379`, or `rediss+cluster://` with TLS.
+    ///
+    /// All keys of a [group](crate::Builder::group) are in one slot. The store follows it to the node that has it, within the
+    /// limits of every call. A connection of the pool is one to each node that it has needed. Name several nodes, or a host name
+    /// that leads to several.
+    pub fn cluster(seeds: &[&str]) -> RedisOptions {
+        RedisOptions::new(Urls::Cluster(seeds.iter().map(|url| url.to_string()).collect()))
     }
 
     /// Makes a store on a pool that the program has anyway; talks to Redis when it is used. Redis knows the scripts, the keys and

@@ -9,7 +9,9 @@ use std::process::{Command, Output};
 use std::time::Duration;
 use testbed::certificates::Authority;
 use testbed::issuer::{Issuer, Options};
+use testbed::redis_cluster::RedisCluster;
 use testbed::redis_server::RedisServer;
+use testbed::sentinels::Sentinels;
 use token_manager::{Attempt, Fetched, RedisStore, TokenManager};
 use toolchain::{Build, Link, compile, library, run};
 
@@ -78,6 +80,18 @@ fn c_reaches_redis_over_tls_with_logins_that_expire() {
         command.arg(format!("rediss://localhost:{port}/2")).arg(authority.file());
         let shown = run(command.args([&client.certificate, &client.key, &logins]));
         assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{shown}");
+    }
+}
+
+#[test]
+fn the_quickstart_runs_in_a_cluster_and_behind_sentinels() {
+    let program = compile("../examples/quickstart.c", Build::Release, Link::Shared, &[]);
+    let start = |url: &str, command: &str| run(Command::new(&program).arg(url).arg(command));
+    let cluster = RedisCluster::start().expect("a cluster");
+    let sentinels = Sentinels::start().expect("sentinels");
+    for url in [cluster.url(), sentinels.url()] {
+        assert_eq!(start(&url, "printf first"), "Authorization: Bearer first\n");
+        assert_eq!(start(&url, "printf second"), "Authorization: Bearer first\n", "it is valid still");
     }
 }
 

@@ -20,8 +20,9 @@ fn as_io(error: &RedisError) -> Option<&io::Error> {
 /// Returns the code that an error begins with, or ought to: what stops a script in its course is `ERR` to some versions
 /// of Redis, and so is a request of more than ten words from somebody who has not logged in.
 pub fn code(error: &RedisError) -> Option<&str> {
-    const ERR_PATTERNS: [(&str, &str); 10] = [
+    const ERR_PATTERNS: [(&str, &str); 11] = [
         ("unauthenticated", "NOAUTH"),
+        ("ACL failure", "NOPERM"),
         ("can't run this command", "NOPERM"),
         ("can't access", "NOPERM"),
         ("READONLY", "READONLY"),
@@ -45,6 +46,17 @@ pub fn code(error: &RedisError) -> Option<&str> {
 /// would stay open, and useless, for ever.
 pub fn breaks(error: &RedisError) -> bool {
     matches!(code(error), None | Some("READONLY" | "MASTERDOWN" | "NOAUTH" | "MAXCLIENTS"))
+}
+
+/// Returns whether the server cannot be reached, or is not, or no longer, the primary: another one may be it by now.
+pub fn is_gone(error: &RedisError) -> bool {
+    let ours = |error: &io::Error| error.get_ref()?.downcast_ref::<StoreError>().map(StoreError::kind);
+    match as_io(error) {
+        Some(error) => {
+            ours(error).is_none_or(|kind| kind == StoreErrorKind::Unreachable) && tls_client::advice(error).is_none()
+        }
+        None => error.is_io_error() || matches!(code(error), Some("READONLY" | "MASTERDOWN")),
+    }
 }
 
 /// Says what is wrong, in words of our own: Redis's text may quote a command's arguments, and so a secret.
@@ -97,7 +109,7 @@ pub fn failure(error: RedisError) -> StoreError {
         }
         "MOVED" | "ASK" => (
             StoreErrorKind::NotWritable,
-            "this Redis is a node of a cluster, and another one has the keys; open the store as one of a cluster",
+            "this Redis is a node of a cluster, and another one has the keys; write its URL as redis+cluster://",
         ),
         "CROSSSLOT" => (
             StoreErrorKind::Malformed,

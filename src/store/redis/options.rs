@@ -1,17 +1,18 @@
 //! The numbers of a Redis store, their defaults and limits, and its making.
 
 use super::address::Address;
+use super::cluster::Cluster;
 use super::connect::Connector;
 use super::dial::Dialer;
 use super::durability::Durability;
 use super::login::{self, Credentials, Login, Logins};
 use super::lookup::Lookups;
 use super::route::Route;
+use super::sentinel::Sentinels;
 use super::tls::Tls;
 use super::tls_client::TlsClient;
+use super::url::{Url, Urls};
 use crate::store::{StoreError, StoreErrorKind};
-use redis::{IntoConnectionInfo, ProtocolVersion};
-use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use std::time::Duration;
 /// The numbers of a Redis store. Made by [`RedisStore::options`](crate::RedisStore::options).
 #[derive(Clone)]
 pub struct RedisOptions {
-    pub(super) url: String,
+    urls: Urls,
     pub(super) connect_timeout: Duration,
     pub(super) io_timeout: Duration,
     pub(super) pool_timeout: Duration,
@@ -33,9 +34,9 @@ pub struct RedisOptions {
 }
 
 impl RedisOptions {
-    pub(super) fn new(url: &str) -> RedisOptions {
+    pub(super) fn new(urls: Urls) -> RedisOptions {
         RedisOptions {
-            url: url.to_owned(),
+            urls,
             connect_timeout: Duration::from_millis(300),
             io_timeout: Duration::from_millis(500),
             pool_timeout: Duration::from_millis(500),
@@ -161,61 +162,86 @@ impl RedisOptions {
         {
             return refuse(format!("max_connection_age is {age:?}; it must be between 100 ms and a year"));
         }
-        let (url, with_tls) = without_tls(&self.url);
-        let info = url.as_ref().into_connection_info();
-        // The parser's own message could quote the password.
-        let (Some(address), Ok(info)) = (info.as_ref().ok().and_then(|info| Address::from_url(info.addr())), &info)
-        else {
-            return refuse(
-                "malformed Redis URL; write redis://[user:password@]host[:port][/database], rediss:// for TLS, or \
-                 unix:///path[?db=database&user=user&pass=password]"
-                    .into(),
-            );
-        };
-        let settings = info.redis_settings();
-        if self.credentials.is_some() && settings.password().is_some() {
+        let Self { connect_timeout, io_timeout, max_connection_age, .. } = *self;
+        let (route, url) = self.route()?;
+        if self.credentials.is_some() && url.login.password().is_some() {
             return refuse("the URL has a password, and credentials are set: leave one of them out".into());
         }
-        let Self { connect_timeout, io_timeout, max_connection_age, .. } = *self;
+        if self.tls.is_some() && !url.tls && !matches!(&route, Route::Sentinel(sentinels) if sentinels.speak_tls()) {
+            return refuse("TLS is set, and the URL is one without; write rediss://".into());
+        }
         Ok(Connector {
-            route: Route::Direct(address),
-            dialer: Dialer {
-                lookups: Lookups::new(self.threadless),
-                tls: self.tls_client(with_tls)?,
-                resp3: settings.protocol() == ProtocolVersion::RESP3,
-                database: settings.db(),
-            },
-            logins: Logins {
-                from_url: Login::from_url(settings.username(), settings.password()),
-                credentials: self.credentials.clone(),
-            },
+            route,
+            dialer: self.dialer(&url)?,
+            logins: Logins { from_url: url.login, credentials: self.credentials.clone() },
             connect_timeout,
             io_timeout,
             max_connection_age,
         })
     }
 
-    fn tls_client(&self, with_tls: bool) -> Result<Option<TlsClient>, StoreError> {
-        let refuse = |message: &str| Err(StoreError::new(StoreErrorKind::Malformed, message));
-        match (&self.tls, with_tls) {
-            (_, true) if self.url.contains('#') => {
-                refuse("certificates are always checked; leave the # of the URL out")
+    /// Returns the way to the servers, and the URL of one of them.
+    fn route(&self) -> Result<(Route, Url), StoreError> {
+        match &self.urls {
+            Urls::One(url) => {
+                let url = parse(url)?;
+                Ok((Route::Direct(url.address.clone()), url))
             }
-            (tls, true) => TlsClient::new(tls.clone().unwrap_or_default()).map(Some),
-            (Some(_), false) => refuse("TLS is set, and the URL is one without; write rediss://"),
-            (None, false) => Ok(None),
+            Urls::Sentinel { primary, sentinels } => {
+                let (url, (sentinel, addresses)) = (parse(primary)?, parse_all(sentinels)?);
+                let Address::Tcp { host: name, .. } = &url.address else { return Err(malformed()) };
+                let dialer = Dialer { resp3: false, database: 0, ..self.dialer(&sentinel)? };
+                let sentinels = Sentinels::new(name.clone(), addresses, dialer, sentinel.login, self.connect_timeout);
+                Ok((Route::Sentinel(Box::new(sentinels)), url))
+            }
+            Urls::Cluster(seeds) => {
+                let (url, addresses) = parse_all(seeds)?;
+                if url.database != 0 {
+                    let message = "a Redis Cluster has no database but 0; leave it out of the URL";
+                    return Err(StoreError::new(StoreErrorKind::Malformed, message));
+                }
+                Ok((Route::Cluster(Cluster::new(addresses)), url))
+            }
         }
+    }
+
+    fn dialer(&self, url: &Url) -> Result<Dialer, StoreError> {
+        let tls = if url.tls { Some(TlsClient::new(self.tls.clone().unwrap_or_default())?) } else { None };
+        Ok(Dialer { lookups: Lookups::new(self.threadless), tls, resp3: url.resp3, database: url.database })
     }
 }
 
-/// Returns the URL as one that the parser reads without a feature for TLS, and whether TLS is asked for.
-fn without_tls(url: &str) -> (Cow<'_, str>, bool) {
-    for (with, without) in [("rediss://", "redis://"), ("valkeys://", "valkey://")] {
-        if let Some(rest) = url.strip_prefix(with) {
-            return (format!("{without}{rest}").into(), true);
+fn parse(url: &str) -> Result<Url, StoreError> {
+    let url = Url::parse(url).ok_or_else(malformed)?;
+    match url.insecure {
+        true => {
+            let message = "certificates are always checked; leave the # of the URL out";
+            Err(StoreError::new(StoreErrorKind::Malformed, message))
         }
+        false => Ok(url),
     }
-    (url.into(), false)
+}
+
+/// Reads the URLs of servers that differ in their addresses alone; returns the first with the addresses of all.
+fn parse_all(urls: &[String]) -> Result<(Url, Vec<Address>), StoreError> {
+    let refuse = |message: &str| Err(StoreError::new(StoreErrorKind::Malformed, message));
+    let mut all = urls.iter().map(|url| parse(url)).collect::<Result<Vec<_>, _>>()?;
+    let addresses = all.iter().map(|url| url.address.clone()).collect();
+    let kind = |url: &Url| (url.login.clone(), url.tls, url.resp3, url.database);
+    match all.iter().any(|url| kind(url) != kind(&all[0])) {
+        _ if all.is_empty() => refuse("no URL of a server; name at least one"),
+        true => refuse("the URLs of the servers must agree in all but host and port"),
+        false => Ok((all.swap_remove(0), addresses)),
+    }
+}
+
+/// The parser's own message could quote the password.
+fn malformed() -> StoreError {
+    let message = "malformed Redis URL; write redis://[user:password@]host[:port][/database], rediss:// for TLS, \
+        unix:///path[?db=database&user=user&pass=password], \
+        redis+sentinel://[user:password@]host[:port],.../primary[/database] or \
+        redis+cluster://[user:password@]host[:port],...";
+    StoreError::new(StoreErrorKind::Malformed, message)
 }
 
 impl fmt::Debug for RedisOptions {

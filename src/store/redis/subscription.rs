@@ -3,9 +3,10 @@
 use super::connect::Connector;
 use super::failure::failure;
 use super::stream::Stream;
+use super::target::Target;
 use crate::clock;
 use crate::error::FailureClass;
-use crate::store::{Change, StoreError, Subscription};
+use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
 use redis::{Cmd, Msg, RedisResult, cmd};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ const RENEW_AGAIN: Duration = Duration::from_secs(1);
 pub struct RedisSubscription {
     connector: Arc<Connector>,
     channel: String,
+    target: Target,
     stream: Stream,
     /// Changes that came and have not been told.
     received: VecDeque<Change>,
@@ -25,8 +27,8 @@ pub struct RedisSubscription {
 impl RedisSubscription {
     /// Subscribes; Redis has confirmed it when this returns.
     pub fn subscribe(connector: Arc<Connector>, channel: String) -> RedisResult<RedisSubscription> {
-        let stream = connector.open(connector.connect_timeout)?;
-        let mut subscription = RedisSubscription { connector, channel, stream, received: VecDeque::new() };
+        let (target, stream) = connector.open(&channel)?;
+        let mut subscription = RedisSubscription { connector, channel, target, stream, received: VecDeque::new() };
         subscription.ask(cmd("SUBSCRIBE").arg(&subscription.channel))?;
         Ok(subscription)
     }
@@ -38,7 +40,7 @@ impl RedisSubscription {
             Ok(renewed) => {
                 let until = clock::deadline(Duration::from_millis(1));
                 while self.receive_one(until).is_ok() {}
-                self.stream = renewed.stream;
+                (self.target, self.stream) = (renewed.target, renewed.stream);
                 self.received.extend(renewed.received);
             }
             Err(error) => {
@@ -54,6 +56,15 @@ impl RedisSubscription {
         self.stream.send(&command.get_packed_command(), deadline)?;
         while !self.receive_one(deadline)? {}
         Ok(())
+    }
+
+    /// An old primary stays silent about what the new one is told.
+    fn must_still_count(&self) -> Result<(), StoreError> {
+        let Connector { route, connect_timeout, .. } = &*self.connector;
+        if route.still_leads_to(&self.target, clock::deadline(*connect_timeout)) {
+            return Ok(());
+        }
+        Err(StoreError::new(StoreErrorKind::Unreachable, "another Redis has become the primary"))
     }
 
     /// Takes in what Redis says next; returns whether it was an answer, and no message.
@@ -74,16 +85,19 @@ impl Subscription for RedisSubscription {
         }
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
         while self.received.is_empty() {
-            match self.receive_one(deadline) {
-                Ok(_) => {}
-                Err(error) if error.is_timeout() => break,
-                Err(error) => return Err(failure(error)),
+            self.must_still_count()?;
+            let confirmed = self.connector.route.confirmed_for().map(clock::deadline);
+            match self.receive_one(confirmed.map_or(deadline, |confirmed| confirmed.min(deadline))) {
+                Err(error) if error.is_timeout() && clock::left(deadline).is_zero() => break,
+                Err(error) if !error.is_timeout() => return Err(failure(error)),
+                _ => {}
             }
         }
         Ok(self.received.pop_front())
     }
 
     fn check(&mut self) -> Result<(), StoreError> {
+        self.must_still_count()?;
         match self.ask(&cmd("PING")) {
             // Whoever refuses a PING is there.
             Err(error) if error.code().is_none() => Err(failure(error)),
