@@ -4,6 +4,7 @@ use crate::clock::{self, Moment};
 use crate::event::Event;
 use crate::flight::settle::{self, TimedFetch};
 use crate::reentrancy::ReentrancyGuard;
+use crate::settings::Settings;
 use crate::source::{Attempt, FetchError};
 use crate::state::{Counters, State, retry_while_exhausted};
 use crate::store::{Carried, Lease};
@@ -28,8 +29,12 @@ pub fn fetch_here(state: &State, lease: &Lease, claimed: Claimed, deadline: Inst
     call_source(state, lease, claimed, deadline.min(fetch_deadline(state)))
 }
 
-/// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit.
-pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed) -> FetchResult {
+/// By what the other processes see that the updater is there, if they can see it.
+pub type Shown = Option<Box<dyn Send>>;
+
+/// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit. Meanwhile the updater is
+/// `shown` to the others.
+pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed, shown: &mut Shown) -> FetchResult {
     Counters::count(&state.counters.fetches);
     let deadline = fetch_deadline(state);
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
@@ -53,7 +58,9 @@ pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed) 
         renew(state, lease, policy.inline_lease());
         return call_source(state, lease, claimed, deadline);
     }
-    AbandonOnDrop { state, lease, rx, is_answered: false }.wait(deadline)
+    let mut running = AbandonOnDrop { state, lease, rx, is_answered: false };
+    *shown = show(state, lease);
+    running.wait(deadline)
 }
 
 fn fetch_deadline(state: &State) -> Instant {
@@ -123,6 +130,15 @@ fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant
         None => Ok(TimedFetch { fetched, asked_at }),
         Some(fault) => Err(FetchError::unknown_outcome(fault)),
     }
+}
+
+fn show(state: &State, lease: &Lease) -> Shown {
+    let Settings { store, name, policy, .. } = &*state.settings;
+    // The lease alone stands for an updater that cannot be seen.
+    store.show_presence(name, lease, policy.renewed_lease()).unwrap_or_else(|error| {
+        log::debug!(target: "token_manager", "{name}: fetching unseen: {error}");
+        None
+    })
 }
 
 fn renew(state: &State, lease: &Lease, length: Duration) {

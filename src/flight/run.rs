@@ -4,7 +4,7 @@ use crate::clock::{self, Moment};
 use crate::decide::{self, NoFetch, Serve, Step};
 use crate::error::{Error, FailureClass};
 use crate::event::Event;
-use crate::flight::fetch;
+use crate::flight::fetch::{self, Shown};
 use crate::flight::settle;
 use crate::flight::single::{Joined, Leader};
 use crate::flight::updater_wait::UpdaterWait;
@@ -124,7 +124,9 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
     Counters::count(&state.counters.flights);
     state.slot.postpone_for_flight();
     let seen = state.slot.seen();
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on)))
+    // Held until nothing more is to be expected of this flight: whoever is missed is replaced.
+    let mut shown = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on, &mut shown)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     state.note_outcome(&outcome, seen);
     leader.finish(outcome);
@@ -133,10 +135,10 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
     }
 }
 
-fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) -> Outcome {
+fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, shown: &mut Shown) -> Outcome {
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
-    let mut updater_wait = UpdaterWait::new(attempt);
+    let mut updater_wait = UpdaterWait::new(state, attempt);
     loop {
         let seen = state.slot.seen();
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
@@ -166,7 +168,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
                 let lease = Lease { owner, attempt, generation };
                 let claimed = fetch::Claimed { carry, at: asked_at };
                 let fetched = match runs_on {
-                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed),
+                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed, shown),
                     RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, until),
                 };
                 return match fetched {

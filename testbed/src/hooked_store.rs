@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use token_manager::store::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, StoreError, StoreErrorKind, Stored,
-    Subscription, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, StoreErrorKind,
+    Stored, Subscription, TokenName,
 };
 use token_manager::{MemoryStore, Store};
 
@@ -104,6 +104,14 @@ impl Store for HookedStore {
 
     fn has_updater(&self, name: &TokenName) -> Answer<bool> {
         self.hook("has_updater")?.has_updater(name)
+    }
+
+    fn show_presence(&self, name: &TokenName, lease: &Lease, length: Duration) -> Answer<Option<Box<dyn Send>>> {
+        self.hook("show_presence")?.show_presence(name, lease, length)
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Answer<Presence> {
+        self.hook("presence")?.presence(name, missed)
     }
 
     fn timeout(&self) -> Duration {

@@ -14,6 +14,12 @@ pub struct Connector {
 }
 
 impl Connector {
+    /// Returns whether a script sees who is subscribed: it does where all talk to one server, and not in a Redis Cluster, whose
+    /// nodes each know their own subscribers alone.
+    pub fn scripts_see_subscribers(&self) -> bool {
+        true
+    }
+
     /// Connects, logs in and selects the database, all within the limit or the connector's own if that is shorter.
     pub fn open(&self, limit: Duration) -> RedisResult<Stream> {
         let addresses: Vec<_> = match self.info.addr() {
