@@ -4,6 +4,7 @@
 mod bench;
 mod issuers;
 mod outages;
+mod presence;
 mod process_faults;
 mod refusals;
 mod soaking;
