@@ -1,0 +1,112 @@
+//! How soon an updater that is killed is replaced, and that none is replaced that lives: real processes, a real Redis and a
+//! real issuer. `KILLS` and `LIVES` are how many of each.
+
+use std::env;
+use std::thread;
+use std::time::{Duration, Instant};
+use testbed::issuer::{Issuer, Options};
+use testbed::redis_server::RedisServer;
+use testbed::worker;
+use testbed::worker_handle::Worker;
+use token_manager_benches::measure::{asked_for, quantile};
+
+const THREADS: usize = 25;
+const PATIENT: Duration = Duration::from_secs(30);
+/// How long a fetch takes whose updater is killed at any point of it.
+const FETCH: Duration = Duration::from_millis(1_000);
+
+struct Bench {
+    redis: RedisServer,
+    issuer: Issuer,
+}
+
+impl Bench {
+    fn start() -> Bench {
+        let options = Options { life: Duration::from_secs(3_600), ..Options::default() };
+        let issuer = Issuer::start("127.0.0.1:0", options).expect("an issuer");
+        Bench { redis: RedisServer::start().expect("a Redis"), issuer }
+    }
+
+    fn fetches_take(&self, at_least: Duration, at_most: Duration) {
+        self.issuer.set(|options| (options.latency_min, options.latency_max) = (at_least, at_most));
+    }
+
+    fn worker(&self) -> Worker {
+        Worker::start(&[], &format!("redis={} issuer={}", self.redis.url(), self.issuer.url()))
+    }
+
+    fn wait_for_fetches(&self, count: u64) {
+        assert!(self.issuer.wait_for(|stats| stats.asked == count, PATIENT), "{:?}", self.issuer.stats());
+    }
+
+    fn calls(&self, command: &str) -> u64 {
+        let stats = self.redis.command(&["INFO", "commandstats"]);
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command));
+        let calls = line.and_then(|line| line.split_once("calls=")?.1.split_once(','));
+        calls.map_or(0, |(calls, _)| calls.parse().expect("a number"))
+    }
+}
+
+/// Asserts that all calls were served.
+fn served(worker: &mut Worker, tag: &str) {
+    let words = worker.got(tag);
+    assert_eq!((words.number("ok"), words.text("errors")), (THREADS as u64, ""), "{}", words.text("words"));
+}
+
+fn count(variable: &str) -> u64 {
+    env::var(variable).map_or(100, |count| count.parse().expect("a number"))
+}
+
+fn main() {
+    worker::work_if_ordered();
+    if asked_for() {
+        kills(count("KILLS"));
+        lives(count("LIVES"));
+    }
+}
+
+/// Kills one updater after the other, beside two processes that wait for it.
+fn kills(count: u64) {
+    let bench = Bench::start();
+    let mut took = Vec::new();
+    for kill in 0..count {
+        bench.redis.command(&["FLUSHALL"]);
+        let (mut updater, mut others) = (bench.worker(), [bench.worker(), bench.worker()]);
+        bench.fetches_take(FETCH, FETCH);
+        updater.get("first", THREADS, PATIENT);
+        bench.wait_for_fetches(2 * kill + 1);
+        others.iter_mut().for_each(|other| other.get("all", THREADS, PATIENT));
+        // At another point of the fetch each time: from its very beginning to shortly before its end.
+        thread::sleep(FETCH.mul_f64(0.9 * kill as f64 / count as f64));
+        bench.fetches_take(Duration::ZERO, Duration::ZERO);
+        updater.kill();
+        let killed = Instant::now();
+        bench.wait_for_fetches(2 * kill + 2);
+        took.push(killed.elapsed().as_secs_f64() * 1e3);
+        others.iter_mut().for_each(|other| served(other, "all"));
+    }
+    let [p50, p90, worst] = [0.5, 0.9, 1.0].map(|share| quantile(&mut took, share));
+    let fetches = bench.issuer.stats().asked - count;
+    println!("{count} updaters killed: replaced after {p50:.0} ms (p50), {p90:.0} (p90), {worst:.0} at worst");
+    println!("no call failed; {fetches} fetches for {count} tokens beside the {count} that died with their updaters\n");
+}
+
+/// One life after the other, each fetch long enough for everybody to look after its updater.
+fn lives(count: u64) {
+    let bench = Bench::start();
+    bench.fetches_take(FETCH / 2, FETCH);
+    let mut workers = [bench.worker(), bench.worker(), bench.worker()];
+    for _ in 0..count {
+        workers.iter_mut().for_each(|worker| worker.get("all", THREADS, PATIENT));
+        workers.iter_mut().for_each(|worker| served(worker, "all"));
+        workers.iter_mut().for_each(|worker| worker.order("reject old 1"));
+        workers.iter_mut().for_each(|worker| drop(worker.word("rejected tag=old")));
+    }
+    let needless = bench.issuer.stats().asked - count;
+    let (looks, subscriptions) = (bench.calls("pubsub"), bench.calls("subscribe"));
+    println!(
+        "{count} lives without a kill: {needless} needless fetches, with {looks} looks of two waiters for their updater"
+    );
+    println!("and {subscriptions} subscriptions");
+    assert_eq!(needless, 0);
+}
