@@ -30,7 +30,7 @@ pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::fro
 /// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
 pub const TAKEOVER_JITTER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
 /// How often a waiter looks for the updater, within these limits: the longer the more listen.
-pub const LOOK: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(1));
+pub const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// By how much each listener makes the pause between two looks longer.
 pub const LOOK_SHARE: Duration = Duration::from_millis(3);
 /// How soon a waiter looks again for an updater that it has missed.
