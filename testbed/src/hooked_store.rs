@@ -106,8 +106,10 @@ impl Store for HookedStore {
         self.hook("has_updater")?.has_updater(name)
     }
 
-    fn show_presence(&self, name: &TokenName, lease: &Lease, length: Duration) -> Answer<Option<Box<dyn Send>>> {
-        self.hook("show_presence")?.show_presence(name, lease, length)
+    /// Until `vanish`.
+    fn show_presence(&self, _: &TokenName, _: &Lease, _: Duration) -> Answer<Option<Box<dyn Send>>> {
+        self.hook("show_presence")?;
+        Ok(Some(Box::new(Shown(self.clone()))))
     }
 
     fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Answer<Presence> {
@@ -116,6 +118,14 @@ impl Store for HookedStore {
 
     fn timeout(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+struct Shown(HookedStore);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let _ = self.0.hook("vanish"); // nobody is there to be told
     }
 }
 
