@@ -1,5 +1,6 @@
-//! How soon an updater that is killed is replaced, and that none is replaced that lives: real processes, a real Redis and a
-//! real issuer. `KILLS` and `LIVES` are how many of each.
+//! How soon an updater that is killed is replaced, that none is replaced that lives, and what it costs Redis that a crowd of
+//! waiters looks after it: a real Redis, and for the first two real processes and a real issuer. `KILLS`, `LIVES` and `CROWD` are
+//! how many.
 
 use std::env;
 use std::thread;
@@ -8,6 +9,8 @@ use testbed::issuer::{Issuer, Options};
 use testbed::redis_server::RedisServer;
 use testbed::worker;
 use testbed::worker_handle::Worker;
+use testbed::{Script, wait_until};
+use token_manager::{RedisStore, TokenManager};
 use token_manager_benches::measure::{asked_for, quantile};
 
 const THREADS: usize = 25;
@@ -33,6 +36,13 @@ impl Bench {
 
     fn worker(&self) -> Worker {
         Worker::start(&[], &format!("redis={} issuer={}", self.redis.url(), self.issuer.url()))
+    }
+
+    /// The CPU time that Redis has had so far, in seconds.
+    fn cpu(&self) -> f64 {
+        let info = self.redis.command(&["INFO", "cpu"]);
+        let of = |line: &str| line.strip_prefix("used_cpu_user:").or(line.strip_prefix("used_cpu_sys:"))?.parse::<f64>().ok();
+        info.lines().filter_map(|line| of(line.trim())).sum()
     }
 
     fn wait_for_fetches(&self, count: u64) {
@@ -62,6 +72,10 @@ fn main() {
     if asked_for() {
         kills(count("KILLS"));
         lives(count("LIVES"));
+        let waiters = 10 * count("CROWD");
+        println!("\n| what {waiters} waiters send in a second of a fetch | claims | looks | CPU of Redis |\n|---|---|---|---|");
+        crowd("that may not look", waiters, "-pubsub");
+        crowd("that look", waiters, "+pubsub");
     }
 }
 
@@ -109,4 +123,40 @@ fn lives(count: u64) {
     );
     println!("and {subscriptions} subscriptions");
     assert_eq!(needless, 0);
+}
+
+/// Has so many managers, each as a process would, wait for one updater, and counts what they send.
+fn crowd(title: &str, waiters: u64, right: &str) {
+    let (bench, script) = (Bench::start(), Script::held(PATIENT));
+    bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~*", "&*", "+@all", right]);
+    let store = RedisStore::open(&bench.redis.url().replace("redis://", "redis://user:word@")).expect("a store");
+    let build = || {
+        let builder = TokenManager::builder("crowd").store(store.clone()).source(script.source());
+        builder.fetch_limit(PATIENT).deadline(2 * PATIENT).build().expect("a manager")
+    };
+    let managers: Vec<TokenManager> = (0..=waiters).map(|_| build()).collect();
+    let start = |manager: &TokenManager| drop(manager.get_within(Duration::ZERO));
+    start(&managers[0]);
+    script.wait_for(1);
+    let all = format!("\n{waiters}");
+    let events = "tm:{crowd}:crowd:events:0";
+    wait_until("all wait", || {
+        // A flight that found the machine too busy is started anew.
+        managers.chunks(50).for_each(|some| {
+            some.iter().for_each(start);
+            thread::sleep(Duration::from_millis(20));
+        });
+        bench.redis.command(&["PUBSUB", "NUMSUB", events]).ends_with(&all)
+    });
+    thread::sleep(Duration::from_secs(2));
+    // A claim reads three hashes, and nothing else of what waiters send reads one.
+    let sent = || [bench.calls("hmget") as f64 / 3.0, bench.calls("pubsub") as f64, bench.cpu()];
+    let (before, started) = (sent(), Instant::now());
+    thread::sleep(Duration::from_secs(5));
+    let (after, seconds) = (sent(), started.elapsed().as_secs_f64());
+    let [claims, looks, cpu] = [0, 1, 2].map(|at| (after[at] - before[at]) / seconds);
+    println!("| {title} | {claims:.0} | {looks:.0} | {:.1} % |", 100.0 * cpu);
+    script.release();
+    assert!(managers.iter().all(|manager| manager.quiesce(PATIENT)));
+    assert_eq!(script.fetches(), 1);
 }
