@@ -103,7 +103,7 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Lets the others see that this updater is there, until what is returned is dropped or the process dies, however it dies; the
-    /// lease is extended to `length` from now, as by `renew`. Called by the updater's flight once, while its source runs, and
+    /// lease is extended to `length` from now, as by `renew`. Called by the updater's flight once, while its source runs, unless that answers at once; and
     /// dropped when the flight has ended. Defaults to `None`, which this may always answer: an updater that dies is then
     /// replaced when its lease ends.
     ///

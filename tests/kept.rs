@@ -47,11 +47,26 @@ fn an_updater_can_be_seen_until_its_commit_has_been_repeated() {
         }
         failing(verb, before)
     });
-    let manager = builder(hooked.clone(), &Script::new(HOUR)).build().unwrap();
-    manager.get().unwrap();
+    let script = Script::held(HOUR);
+    let manager = builder(hooked.clone(), &script).build().unwrap();
+    assert!(manager.get_within(Duration::ZERO).is_err());
+    wait_until("the updater is shown", || hooked.calls("show_presence") == 1);
+    script.release();
     assert!(manager.quiesce(LONG));
     assert_eq!((hooked.calls("show_presence"), hooked.calls("commit")), (1, 5));
     assert_eq!(commits_until_vanished.load(Ordering::SeqCst), 105);
+}
+
+#[test]
+fn an_updater_whose_source_answers_at_once_is_not_shown() {
+    let hooked = HookedStore::new(MemoryStore::new(), |_, _| None);
+    let manager = builder(hooked.clone(), &Script::new(HOUR)).build().unwrap();
+    // On a busy machine a thread may take longer to start.
+    wait_until("one is not shown", || {
+        let shown = hooked.calls("show_presence");
+        manager.invalidate(&manager.get().unwrap());
+        hooked.calls("show_presence") == shown
+    });
 }
 
 #[test]

@@ -41,7 +41,9 @@ impl Bench {
     /// The CPU time that Redis has had so far, in seconds.
     fn cpu(&self) -> f64 {
         let info = self.redis.command(&["INFO", "cpu"]);
-        let of = |line: &str| line.strip_prefix("used_cpu_user:").or(line.strip_prefix("used_cpu_sys:"))?.parse::<f64>().ok();
+        let of = |line: &str| {
+            line.strip_prefix("used_cpu_user:").or(line.strip_prefix("used_cpu_sys:"))?.parse::<f64>().ok()
+        };
         info.lines().filter_map(|line| of(line.trim())).sum()
     }
 
@@ -73,7 +75,9 @@ fn main() {
         kills(count("KILLS"));
         lives(count("LIVES"));
         let waiters = 10 * count("CROWD");
-        println!("\n| what {waiters} waiters send in a second of a fetch | claims | looks | CPU of Redis |\n|---|---|---|---|");
+        println!(
+            "\n| what {waiters} waiters send in a second of a fetch | claims | looks | CPU of Redis |\n|---|---|---|---|"
+        );
         crowd("that may not look", waiters, "-pubsub");
         crowd("that look", waiters, "+pubsub");
     }

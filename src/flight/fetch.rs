@@ -3,6 +3,7 @@
 use crate::clock::{self, Moment};
 use crate::event::Event;
 use crate::flight::settle::{self, TimedFetch};
+use crate::policy::UNSEEN;
 use crate::reentrancy::ReentrancyGuard;
 use crate::settings::Settings;
 use crate::source::{Attempt, FetchError};
@@ -59,8 +60,10 @@ pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed, 
         return call_source(state, lease, claimed, deadline);
     }
     let mut running = AbandonOnDrop { state, lease, rx, is_answered: false };
-    *shown = show(state, lease);
-    running.wait(deadline)
+    running.answer_until(deadline.min(clock::deadline(UNSEEN))).unwrap_or_else(|| {
+        *shown = show(state, lease);
+        running.wait(deadline)
+    })
 }
 
 fn fetch_deadline(state: &State) -> Instant {
@@ -80,22 +83,27 @@ impl AbandonOnDrop<'_> {
     fn wait(&mut self, deadline: Instant) -> FetchResult {
         let lease_length = self.state.settings.policy.renewed_lease();
         loop {
-            match self.rx.recv_deadline(deadline.min(clock::deadline(lease_length / 3))) {
-                Ok(result) => {
-                    self.is_answered = true;
-                    return result;
-                }
-                Err(RecvTimeoutError::Timeout) if clock::left(deadline).is_zero() => {
-                    return Err(FetchError::unknown_outcome("the token source overran its limit"));
-                }
-                Err(RecvTimeoutError::Timeout) => renew(self.state, self.lease, lease_length),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.is_answered = true;
-                    let message = "the thread of the token source ended without an answer";
-                    return Err(FetchError::unknown_outcome(message));
-                }
+            if let Some(answer) = self.answer_until(deadline.min(clock::deadline(lease_length / 3))) {
+                return answer;
             }
+            if clock::left(deadline).is_zero() {
+                return Err(FetchError::unknown_outcome("the token source overran its limit"));
+            }
+            renew(self.state, self.lease, lease_length);
         }
+    }
+
+    /// Waits for the source's answer until then.
+    fn answer_until(&mut self, until: Instant) -> Option<FetchResult> {
+        let answer = match self.rx.recv_deadline(until) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(FetchError::unknown_outcome("the thread of the token source ended without an answer"))
+            }
+        };
+        self.is_answered = true;
+        Some(answer)
     }
 }
 

@@ -50,9 +50,9 @@ fn updater_killed_while_fetching() {
 #[test]
 fn updater_killed_before_its_commit() {
     let bench = Bench::new();
-    let mut updater = bench.worker_at(&bench.redis.url(), LONG_LEASE);
+    let mut updater = updater(&bench, LONG_LEASE);
     updater.arm("before-commit");
-    updater.get("first", 1, PATIENT);
+    bench.issuer.release();
     updater.word("at before-commit");
     let mut waiters = waiters(&bench, &bench.redis.url());
     updater.kill();
