@@ -139,12 +139,9 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, sh
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
     let mut updater_wait = UpdaterWait::new(state, attempt);
+    let seen = state.slot.seen();
     loop {
-        let seen = state.slot.seen();
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
-        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
-            return Ok(()); // a dead process had left the next token
-        }
         let left = runs_on.until().map(clock::left);
         let (stuck, paused) = (state.has_too_many_abandoned(), state.failures.own_pause().is_some());
         let no_fetch = decide::no_fetch(stuck, paused, left, policy.fetch_limit);
@@ -154,6 +151,10 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, sh
             budget: no_fetch.is_none().then_some(policy.budget),
             ..claim_without_fetch(state, attempt)
         };
+        // A dead process had left the next token, or `keep_fresh` has taken it over: a claim for one that is newer would be granted.
+        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
+            return Ok(());
+        }
         let until = deadline(state, leader, runs_on);
         let claimed = retry_while_exhausted(until, || state.settings.store.claim(&state.settings.name, &claim))
             .map_err(|error| state.store_failed("claim", error))?;
