@@ -15,8 +15,9 @@ use token_manager_benches::measure::{asked_for, quantile};
 
 const THREADS: usize = 25;
 const PATIENT: Duration = Duration::from_secs(30);
-/// How long a fetch takes whose updater is killed at any point of it.
-const FETCH: Duration = Duration::from_millis(1_000);
+/// How long a fetch takes whose updater is killed at any point of its first half, after the moment that it takes to be seen.
+const FETCH: Duration = Duration::from_millis(2_000);
+const MOMENT: Duration = Duration::from_millis(20);
 
 struct Bench {
     redis: RedisServer,
@@ -94,8 +95,7 @@ fn kills(count: u64) {
         updater.get("first", THREADS, PATIENT);
         bench.wait_for_fetches(2 * kill + 1);
         others.iter_mut().for_each(|other| other.get("all", THREADS, PATIENT));
-        // At another point of the fetch each time: from its very beginning to shortly before its end.
-        thread::sleep(FETCH.mul_f64(0.9 * kill as f64 / count as f64));
+        thread::sleep(MOMENT + FETCH.mul_f64(0.5 * kill as f64 / count as f64));
         bench.fetches_take(Duration::ZERO, Duration::ZERO);
         updater.kill();
         let killed = Instant::now();
@@ -112,7 +112,7 @@ fn kills(count: u64) {
 /// One life after the other, each fetch long enough for everybody to look after its updater.
 fn lives(count: u64) {
     let bench = Bench::start();
-    bench.fetches_take(FETCH / 2, FETCH);
+    bench.fetches_take(FETCH / 4, FETCH / 2);
     let mut workers = [bench.worker(), bench.worker(), bench.worker()];
     for _ in 0..count {
         workers.iter_mut().for_each(|worker| worker.get("all", THREADS, PATIENT));

@@ -79,9 +79,10 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
         Joined::Follow(number) => number,
         Joined::Lead(leader) => {
             let number = leader.number();
+            let seen = state.slot.seen();
             // A flight may have finished between the look that led here and the join: another one would fetch again.
             if need.stands(&state.slot) {
-                start(state, leader, calling_thread);
+                start(state, leader, calling_thread, seen);
             } else {
                 leader.finish(Ok(()));
             }
@@ -90,7 +91,8 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
     }
 }
 
-fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread) {
+/// Starts a flight for a newer token than the last `seen`.
+fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread, seen: u64) {
     // The leader goes through a cell, because a thread that cannot be started keeps what it was given.
     let leader_cell = Arc::new(Mutex::new(Some(leader)));
     if state.settings.policy.execution == Execution::Background {
@@ -98,7 +100,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
         let flight = move || {
             let leader = leader_cell.lock().take();
             if let Some(leader) = leader {
-                run_flight(&own, leader, RunsOn::OwnThread);
+                run_flight(&own, leader, RunsOn::OwnThread, seen);
             }
         };
         if threads::spawn("tkm-flight", &state.threads, flight).is_ok() {
@@ -108,7 +110,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
     let Some(leader) = leader_cell.lock().take() else { return };
     match calling_thread {
         CallingThread::LentUntil(until) if !clock::left(until).is_zero() => {
-            run_flight(state, leader, RunsOn::CallersThread { until });
+            run_flight(state, leader, RunsOn::CallersThread { until }, seen);
         }
         _ => {
             // This caller must not block. Others may, and will lend their threads when the token is gone.
@@ -119,14 +121,13 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
 }
 
 /// Runs the flight on this thread and finishes it with an outcome, come what may.
-fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
+fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn, seen: u64) {
     let _inside = ReentrancyGuard::enter(state.id);
     Counters::count(&state.counters.flights);
     state.slot.postpone_for_flight();
-    let seen = state.slot.seen();
     // Held until nothing more is to be expected of this flight: whoever is missed is replaced.
     let mut shown = None;
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on, &mut shown)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on, seen, &mut shown)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     state.note_outcome(&outcome, seen);
     leader.finish(outcome);
@@ -135,11 +136,10 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
     }
 }
 
-fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, shown: &mut Shown) -> Outcome {
+fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, seen: u64, shown: &mut Shown) -> Outcome {
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
     let mut updater_wait = UpdaterWait::new(state, attempt);
-    let seen = state.slot.seen();
     loop {
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
         let left = runs_on.until().map(clock::left);
