@@ -35,6 +35,8 @@ pub const UNSEEN: Duration = Duration::from_millis(2);
 pub const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
 /// By how much each listener makes the pause between two looks longer.
 pub const LOOK_SHARE: Duration = Duration::from_millis(3);
+/// How many are thought to listen until a look tells.
+pub const LISTENERS: u64 = 100;
 /// How soon a waiter looks again for an updater that it has missed.
 pub const SECOND_LOOK: Duration = Duration::from_millis(200);
 /// How often `keep_fresh` checks that the store still has the token, within these limits: ten times in what is left of

@@ -3,7 +3,7 @@
 
 use crate::clock;
 use crate::decide;
-use crate::policy::SECOND_LOOK;
+use crate::policy::{LISTENERS, SECOND_LOOK};
 use crate::state::State;
 use crate::store::{Change, Lease, Presence, StoreError, Subscription};
 use std::thread;
@@ -24,7 +24,7 @@ pub struct UpdaterWait {
 impl UpdaterWait {
     pub fn new(state: &State, attempt: u64) -> UpdaterWait {
         let mut wait = UpdaterWait { attempt, round: 0, looks: 0, subscription: None, next_look: None, missed: None };
-        wait.look_later(state, 0);
+        wait.look_later(state, LISTENERS);
         wait
     }
 
@@ -70,7 +70,7 @@ impl UpdaterWait {
         let missed = self.missed.take();
         match state.settings.store.presence(&state.settings.name, missed.as_ref()) {
             Ok(Presence::Ended) => {
-                self.look_later(state, 0);
+                self.look_later(state, LISTENERS);
                 return true;
             }
             Ok(Presence::Assumed { listeners }) => self.look_later(state, listeners),
