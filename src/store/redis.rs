@@ -59,15 +59,16 @@ pub use tls::Tls;
 /// newer, and in Valkey:
 ///
 /// ```text
-/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
 /// ```
 ///
 /// In Redis 6.0, whose lists have no channels:
 ///
 /// ```text
-/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
 /// ```
 ///
+/// Without `+pubsub` a killed updater is replaced after its lease instead of within half a second.
 /// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
 /// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
