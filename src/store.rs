@@ -11,6 +11,7 @@ use std::time::Duration;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+pub(crate) mod file;
 mod forward;
 pub(crate) mod memory;
 mod messages;

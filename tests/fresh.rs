@@ -8,7 +8,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn an_idle_manager_follows_what_another_fetches_and_rejects() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let idle = backing.builder("t").source(script.source()).build().unwrap();
         let busy = backing.builder("t").source(script.source()).build().unwrap();
@@ -27,7 +27,7 @@ fn an_idle_manager_follows_what_another_fetches_and_rejects() {
 
 #[test]
 fn an_idle_token_is_refreshed_before_it_expires() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(Duration::from_secs(4));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         let _guard = manager.keep_fresh().unwrap();
