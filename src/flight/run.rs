@@ -79,9 +79,11 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
         Joined::Follow(number) => number,
         Joined::Lead(leader) => {
             let number = leader.number();
+            // Before the look: what `keep_fresh` takes over from here on is what this flight is to bring.
+            let seen = state.slot.seen();
             // A flight may have finished between the look that led here and the join: another one would fetch again.
             if need.stands(&state.slot) {
-                start(state, leader, calling_thread);
+                start(state, leader, seen, calling_thread);
             } else {
                 leader.finish(Ok(()));
             }
@@ -90,7 +92,7 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
     }
 }
 
-fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread) {
+fn start(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, calling_thread: CallingThread) {
     // The leader goes through a cell, because a thread that cannot be started keeps what it was given.
     let leader_cell = Arc::new(Mutex::new(Some(leader)));
     if state.settings.policy.execution == Execution::Background {
@@ -98,7 +100,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
         let flight = move || {
             let leader = leader_cell.lock().take();
             if let Some(leader) = leader {
-                run_flight(&own, leader, RunsOn::OwnThread);
+                run_flight(&own, leader, seen, RunsOn::OwnThread);
             }
         };
         if threads::spawn("tkm-flight", &state.threads, flight).is_ok() {
@@ -108,7 +110,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
     let Some(leader) = leader_cell.lock().take() else { return };
     match calling_thread {
         CallingThread::LentUntil(until) if !clock::left(until).is_zero() => {
-            run_flight(state, leader, RunsOn::CallersThread { until });
+            run_flight(state, leader, seen, RunsOn::CallersThread { until });
         }
         _ => {
             // This caller must not block. Others may, and will lend their threads when the token is gone.
@@ -118,13 +120,12 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
     }
 }
 
-/// Runs the flight on this thread and finishes it with an outcome, come what may.
-fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
+/// Runs the flight on this thread and finishes it with an outcome, come what may. `seen` is what the slot had seen when it was needed.
+fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, runs_on: RunsOn) {
     let _inside = ReentrancyGuard::enter(state.id);
     Counters::count(&state.counters.flights);
     state.slot.postpone_for_flight();
-    let seen = state.slot.seen();
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, seen, runs_on)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     state.note_outcome(&outcome, seen);
     leader.finish(outcome);
@@ -133,15 +134,16 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
     }
 }
 
-fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) -> Outcome {
+fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, seen: u64, runs_on: RunsOn) -> Outcome {
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
     let mut updater_wait = UpdaterWait::new(attempt);
     loop {
-        let seen = state.slot.seen();
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
+        // In this order: who has the next token by now would ask for the one after it.
+        let ask = claim_without_fetch(state, attempt);
         if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
-            return Ok(()); // a dead process had left the next token
+            return Ok(()); // a dead process had left it, or `keep_fresh` took it over
         }
         let left = runs_on.until().map(clock::left);
         let (stuck, paused) = (state.has_too_many_abandoned(), state.failures.own_pause().is_some());
@@ -150,7 +152,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
         let claim = Claim {
             lease: left.map_or(policy.renewed_lease(), |_| policy.inline_lease()),
             budget: no_fetch.is_none().then_some(policy.budget),
-            ..claim_without_fetch(state, attempt)
+            ..ask
         };
         let until = deadline(state, leader, runs_on);
         let claimed = retry_while_exhausted(until, || state.settings.store.claim(&state.settings.name, &claim))
