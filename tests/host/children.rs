@@ -73,6 +73,11 @@ impl Told {
     }
 }
 
+/// A folder in memory, for what does not depend on a disk and would wait for one.
+pub fn folder_in_memory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap()
+}
+
 pub fn name(of: &str) -> TokenName {
     TokenName { namespace: "tm".into(), group: of.into(), name: of.into(), grant: of.into() }
 }

@@ -1,7 +1,7 @@
 //! A process is killed at each system call of a claim and of a commit in turn: whatever it was about to do, the state is the one
 //! before or the one after, and nobody waits.
 
-use crate::children::{Child, HOUR, claim, grant, lease, name, told_by};
+use crate::children::{Child, HOUR, claim, folder_in_memory, grant, lease, name, told_by};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use token_manager::store::{Claimed, Lease};
@@ -54,7 +54,7 @@ fn open(folder: &Path) -> FileStore {
 fn whoever_is_killed_at_any_system_call_of_a_claim_has_claimed_or_has_not() {
     let (mut granted, mut stops) = (0, 0);
     loop {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder_in_memory();
         let killed = killed_at(stops, || drop(claim(&open(folder.path()), "a", 0, HOUR)));
         let store = open(folder.path());
         nobody_waits(&store, stops);
@@ -79,7 +79,7 @@ fn whoever_is_killed_at_any_system_call_of_a_claim_has_claimed_or_has_not() {
 fn whoever_is_killed_at_any_system_call_of_a_commit_has_committed_or_has_not() {
     let (mut committed, mut stops) = (0, 0);
     loop {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = folder_in_memory();
         let store = open(folder.path());
         let Claimed::Granted { generation: first, .. } = claim(&store, "a", 0, HOUR) else { panic!() };
         store.commit(&name("t"), &lease("a", first), &grant(first, 100)).unwrap();

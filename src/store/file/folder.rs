@@ -113,7 +113,7 @@ impl Folder {
             let changes = step(now, state, &mut pauses);
             // First, so that whoever dies in between has spent a fetch of the budget and never gained one.
             let stamp = Stamp { now, ..host::next_stamp(opened.stamp) };
-            write(&data.path, &opened, &encode_egress(&pauses, egress_owner), stamp, false)?;
+            self.write(&data, &opened, &encode_egress(&pauses, egress_owner), stamp, false)?;
             Ok(changes)
         })
     }
@@ -133,7 +133,25 @@ impl Folder {
         record.announced.add(changes);
         // A secret that was issued once cannot be had again: neither it nor its end may be lost with the power.
         let is_synced = had_carry || record.state.grant.carry.is_some();
-        write(&data.path, &opened, &record.encode(owner), stamp, is_synced)
+        self.write(data, &opened, &record.encode(owner), stamp, is_synced)
+    }
+
+    /// Writes what has changed.
+    fn write(
+        &self,
+        data: &DataFile,
+        opened: &Opened,
+        bytes: &[u8],
+        stamp: Stamp,
+        is_synced: bool,
+    ) -> Result<(), StoreError> {
+        if bytes == opened.bytes {
+            return Ok(());
+        }
+        let written = slots::write(&opened.file, opened.place, bytes, stamp, is_synced);
+        // The file may be new: then its name has to reach the disk as well.
+        let written = written.and_then(|()| if is_synced { File::open(&self.path)?.sync_all() } else { Ok(()) });
+        written.map_err(|error| failed("write", &data.path, error))
     }
 
     fn read_grant(&self, name: &TokenName) -> Result<(GrantRecord, Stamp), StoreError> {
@@ -160,9 +178,7 @@ impl Folder {
         let length = host::check_file(&file, path)?.len();
         if length < NEW_LENGTH as u64 {
             let rest = vec![0; NEW_LENGTH - length as usize];
-            let made = file.write_all_at(&rest, length).and_then(|()| file.sync_all());
-            let made = made.and_then(|()| File::open(&self.path)?.sync_all());
-            made.map_err(|error| failed("make", path, error))?;
+            file.write_all_at(&rest, length).map_err(|error| failed("make", path, error))?;
         }
         let Value { place, stamp, bytes } = value(&file, path)?;
         Ok(Opened { file, place, stamp, bytes })
@@ -248,14 +264,6 @@ fn options() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.custom_flags(libc::O_NOFOLLOW);
     options
-}
-
-/// Writes what has changed.
-fn write(path: &Path, opened: &Opened, bytes: &[u8], stamp: Stamp, is_synced: bool) -> Result<(), StoreError> {
-    if bytes == opened.bytes {
-        return Ok(());
-    }
-    slots::write(&opened.file, opened.place, bytes, stamp, is_synced).map_err(|error| failed("write", path, error))
 }
 
 fn value(file: &File, path: &Path) -> Result<Value, StoreError> {
