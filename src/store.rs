@@ -18,6 +18,7 @@ mod messages;
 pub(crate) mod redis;
 pub mod rules;
 mod state_store;
+pub(crate) mod when_away;
 
 /// Keeps the token of a fleet and decides who fetches the next one.
 ///

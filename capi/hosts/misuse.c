@@ -47,6 +47,9 @@ static void nulls(void) {
   CHECK(tkm_redis_options_pool_wait_ms(NULL, 1) == TKM_NULL && tkm_redis_options_pool_size(NULL, 1) == TKM_NULL);
   CHECK(tkm_redis_options_without_thread(NULL) == TKM_NULL && tkm_manager_lift_pause(NULL, NULL) == TKM_NULL);
   tkm_redis_options_free(NULL);
+  CHECK(tkm_store_file(NULL, &store, NULL) == TKM_NULL && tkm_store_file("/tmp", NULL, NULL) == TKM_NULL);
+  CHECK(tkm_store_file("/proc/none", &store, &error) == TKM_CONFIG && store == NULL && error != NULL);
+  tkm_error_free(error);
   CHECK(tkm_set_log(NULL, NULL, 6) == TKM_CONFIG);
   tkm_error_free(NULL), tkm_store_free(NULL), tkm_options_free(NULL), tkm_token_free(NULL), tkm_fresh_free(NULL);
   printf("ok NULL\n");

@@ -79,6 +79,10 @@ int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `options` may be NULL.
  * Codes: TKM_CONFIG if the URL cannot be read or a number is absurd. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
+/* Makes a store in files of this folder, for all processes of this host and user, without a server; the folder is made, for this
+ * user alone, if it is not there. Unix only. Codes: TKM_CONFIG if the folder belongs to another user, or others may write there, or
+ * it is on a remote file system. */
+int32_t tkm_store_file(const char *folder, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
 void tkm_store_free(tkm_store *store);

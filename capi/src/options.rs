@@ -67,6 +67,7 @@ pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *con
             Ok(match store {
                 TkmStore::Redis(store) => builder.store(store.clone()),
                 TkmStore::Memory(store) => builder.store(store.clone()),
+                TkmStore::File(store) => builder.store(store.clone()),
             })
         })
     }

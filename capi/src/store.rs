@@ -6,12 +6,13 @@ use crate::outcome::TkmError;
 use std::ffi::c_char;
 use std::ptr;
 use std::time::Duration;
-use token_manager::{MemoryStore, RedisOptions, RedisStore};
+use token_manager::{FileStore, MemoryStore, RedisOptions, RedisStore};
 
 /// A store that several managers may share.
 pub enum TkmStore {
     Redis(RedisStore),
     Memory(MemoryStore),
+    File(FileStore),
 }
 
 /// The numbers of a Redis store that were set.
@@ -116,6 +117,25 @@ pub unsafe extern "C" fn tkm_store_redis(
                 redis = if set.threadless { redis.without_thread() } else { redis };
             }
             write(store, handle::give(TkmStore::Redis(redis.open()?)));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `folder` is a text; `store` and `error` are NULL or point to places for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_store_file(
+    folder: *const c_char,
+    store: *mut *mut TkmStore,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(store, ptr::null_mut());
+        call(error, || {
+            required((!store.is_null()).then_some(()), "store")?;
+            write(store, handle::give(TkmStore::File(FileStore::open(text(folder, "folder")?)?)));
             Ok(())
         })
     }

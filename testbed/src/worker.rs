@@ -98,6 +98,10 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
     if let Some(lease) = millis("lease") {
         builder = builder.lease(lease);
     }
+    if let Some(folder) = settings.get("away") {
+        let host = FileStore::open(folder).expect("a folder");
+        builder = builder.when_away(host, Budget::per_minute(60).burst(10));
+    }
     if let Some(folder) = settings.get("journal") {
         builder = builder.journal(folder);
     }

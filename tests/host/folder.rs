@@ -192,10 +192,10 @@ fn what_had_not_reached_the_disk_when_the_power_failed_is_given_up_unless_it_car
         for at in [0, 128] {
             let mut header: [u8; 80] = bytes[at..at + 80].try_into().unwrap();
             header[56..64].copy_from_slice(&7u64.to_le_bytes());
-            let checksum = header[..72].iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-            header[72..].copy_from_slice(&checksum.to_le_bytes());
+            let mix = |sum: u64, word: u64| (sum.rotate_left(23) ^ word).wrapping_mul(0x0100_0000_01b3);
+            let words = header[..72].as_chunks::<8>().0.iter().map(|word| u64::from_le_bytes(*word));
+            let sum = mix(words.fold(0xcbf2_9ce4_8422_2325, mix), 72);
+            header[72..].copy_from_slice(&(sum ^ sum >> 32).to_le_bytes());
             file.write_all_at(&header, at as u64).unwrap();
         }
         file.write_all_at(&[0; 12 << 10], 512).unwrap();
