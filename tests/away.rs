@@ -53,7 +53,7 @@ fn one_for_each_host(workers: &mut [Worker], above: u64) -> Vec<u64> {
 fn eight_processes_on_two_hosts_make_six_fetches_in_three_lives_without_redis_and_two_more_at_most_when_it_is_back() {
     let mut redis = RedisServer::start().unwrap();
     let life = Duration::from_secs(3);
-    let issuer = Issuer::start("127.0.0.1:0", Options { life, revoke: false, ..Options::default() }).unwrap();
+    let issuer = Issuer::start("127.0.0.1:0", Options { life, ..Options::default() }).unwrap();
     let hosts = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let args = ["a_worker_without_orders_does_nothing", "--exact", "--nocapture"];
     let start = |number: usize| {

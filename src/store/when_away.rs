@@ -158,11 +158,10 @@ impl Stores {
             if invalidated > 0 {
                 self.settle(self.fleet.invalidate(&name, invalidated))?;
             }
-            if let Some(Untold { lease, grant, at }) = &untold {
-                let left = grant.left.saturating_sub(Moment::now().since(*at));
-                // Its generation is a time of the host's clock, which is not to be compared with the fleet's.
-                let grant = Grant { left, age: None, ..grant.clone() };
-                self.settle(self.fleet.commit(&name, lease, &grant).map(drop))?;
+            if let Some(untold) = &untold
+                && let Some(grant) = self.still_of_use(&name, untold)
+            {
+                self.settle(self.fleet.commit(&name, &untold.lease, &grant).map(drop))?;
             }
             self.known(&name, |known| {
                 known.untold.take_if(|now| untold.as_ref().is_some_and(|told| told.lease == now.lease));
@@ -170,6 +169,16 @@ impl Stores {
             });
         }
         Ok(())
+    }
+
+    /// Returns what the fleet's store is to be told of a fetch: nothing if its time is over, or if another process of the host has
+    /// fetched since and tells of that. So each host casts doubt once, however long it was alone.
+    fn still_of_use(&self, name: &TokenName, Untold { lease, grant, at }: &Untold) -> Option<Grant> {
+        let left = grant.left.saturating_sub(Moment::now().since(*at));
+        let newest = self.host.inspect(name, "").ok()?.token.map_or(0, |(generation, _)| generation);
+        // Its generation is a time of the host's clock, which is not to be compared with the fleet's.
+        let is_last = newest <= lease.generation && (!left.is_zero() || grant.carry.is_some());
+        is_last.then(|| Grant { left, age: None, ..grant.clone() })
     }
 
     /// What the store refuses cannot be told, then or later.
