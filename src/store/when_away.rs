@@ -175,9 +175,9 @@ impl Stores {
     /// fetched since and tells of that. So each host casts doubt once, however long it was alone.
     fn still_of_use(&self, name: &TokenName, Untold { lease, grant, at }: &Untold) -> Option<Grant> {
         let left = grant.left.saturating_sub(Moment::now().since(*at));
-        let newest = self.host.inspect(name, "").ok()?.token.map_or(0, |(generation, _)| generation);
-        // Its generation is a time of the host's clock, which is not to be compared with the fleet's.
+        let newest = self.host.inspect(&alone(name), "").map_or(0, |found| found.invalidated);
         let is_last = newest <= lease.generation && (!left.is_zero() || grant.carry.is_some());
+        // Its generation is a time of the host's clock, which is not to be compared with the fleet's.
         is_last.then(|| Grant { left, age: None, ..grant.clone() })
     }
 
@@ -230,6 +230,13 @@ impl Stores {
     fn give_back(&self, name: &TokenName, lease: &Lease) {
         self.known(name, |known| known.leases.retain(|held| held != lease));
     }
+}
+
+/// Names what is no token: under it the host's store keeps which generation was the last that the host fetched alone, as the highest
+/// that is invalid. The tokens that others had from the fleet are there too, and tell nothing of that.
+fn alone(name: &TokenName) -> TokenName {
+    let own = format!("{} alone", name.name).into();
+    TokenName { name: own, grant: format!("{} alone", name.grant).into(), ..name.clone() }
 }
 
 impl Own {
@@ -298,6 +305,7 @@ impl Store for WhenAway {
         if stores.is_of_host(name, lease) {
             let answer = stores.host.commit(name, lease, grant)?;
             stores.give_back(name, lease);
+            stores.host.invalidate(&alone(name), lease.generation)?;
             let untold = Untold { lease: lease.clone(), grant: grant.clone(), at };
             stores.known(name, |known| known.untold = Some(untold));
             if stores.own().lock().away.is_none() {

@@ -8,7 +8,7 @@ use crate::store::file::locks::{Locked, Locks};
 use crate::store::file::record::{Announced, GrantRecord, Owner, decode_egress, encode_egress};
 use crate::store::file::slots::{self, Fault, NEW_LENGTH, Place, Stamp, Value, checksum};
 use crate::store::rules::{EgressState, GrantState};
-use crate::store::{Step, StoreError, StoreErrorKind, TokenName};
+use crate::store::{Change, Step, StoreError, StoreErrorKind, TokenName};
 use nix::libc;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -100,7 +100,7 @@ impl Folder {
         let grant = self.data_file("grant", owner);
         let Some(egress) = egress else {
             let _locked = self.lock(&[&grant])?;
-            return self.change_grant(&grant, owner, Stamp::default(), &mut |now, state| {
+            return self.change_grant(&grant, owner, Stamp::default(), |now, state| {
                 Ok(step(now, state, &mut EgressState::default()))
             });
         };
@@ -109,7 +109,7 @@ impl Folder {
         let _locked = self.lock(&[&grant, &data])?;
         let opened = self.open_or_make(&data)?;
         let mut pauses = decode_egress(&opened.bytes, egress_owner)?;
-        self.change_grant(&grant, owner, opened.stamp, &mut |now, state| {
+        self.change_grant(&grant, owner, opened.stamp, |now, state| {
             let changes = step(now, state, &mut pauses);
             // First, so that whoever dies in between has spent a fetch of the budget and never gained one.
             let stamp = Stamp { now, ..host::next_stamp(opened.stamp) };
@@ -123,7 +123,7 @@ impl Folder {
         data: &DataFile,
         owner: Owner<'_>,
         other: Stamp,
-        change: &mut dyn FnMut(u64, &mut GrantState) -> Result<Vec<crate::store::Change>, StoreError>,
+        mut change: impl FnMut(u64, &mut GrantState) -> Result<Vec<Change>, StoreError>,
     ) -> Result<(), StoreError> {
         let opened = self.open_or_make(data)?;
         let mut record = GrantRecord::decode(&opened.bytes, owner)?;
@@ -245,9 +245,10 @@ impl Folder {
             "grant" => GrantRecord::decode(&bytes, owner)?.state.is_forgettable(now),
             _ => decode_egress(&bytes, owner)?.is_forgettable(now),
         };
-        Ok(if is_over && data.path == path {
-            fs::remove_file(path)?
-        })
+        if is_over && data.path == path {
+            fs::remove_file(path)?;
+        }
+        Ok(())
     }
 }
 

@@ -30,10 +30,10 @@ pub struct Locks {
     given_back: Condvar,
 }
 
-/// Device and inode of a file.
-type FileId = (u64, u64);
+/// By device and inode.
+type Opened = HashMap<(u64, u64), Arc<Locks>>;
 
-static OPEN: LazyLock<PerProcess<Mutex<HashMap<FileId, Arc<Locks>>>>> = LazyLock::new(PerProcess::default);
+static OPEN: LazyLock<PerProcess<Mutex<Opened>>> = LazyLock::new(PerProcess::default);
 
 impl Locks {
     /// Returns the locks that this file is for, which is made if it is not there.
