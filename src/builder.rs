@@ -176,6 +176,15 @@ impl Builder {
         self
     }
 
+    /// Serves the last token past its end, no longer than this, wherever [`get`](TokenManager::get) would have to fail because store or
+    /// issuer are out of reach or take too long, for APIs that take such tokens for a while. It is marked ([`Token::is_stale`](crate::Token::is_stale)),
+    /// and each call asks for a newer one first. Never an invalidated token, nor one for credentials that the issuer refuses. Defaults
+    /// to none: no token is served past its end.
+    pub fn serve_stale(mut self, limit: Duration) -> Builder {
+        self.policy.serve_stale = Some(limit);
+        self
+    }
+
     /// Says on which thread flights run. Defaults to [`Execution::Background`].
     pub fn execution(mut self, execution: Execution) -> Builder {
         self.policy.execution = execution;

@@ -205,6 +205,8 @@ pub struct Policy {
     pub execution: Execution,
     /// The end of a token's life.
     pub window: Window,
+    /// How long past its end the last token is served for want of a newer one, if at all.
+    pub serve_stale: Option<Duration>,
 }
 
 impl Default for Policy {
@@ -216,6 +218,7 @@ impl Default for Policy {
             budget: Budget::default(),
             execution: Execution::Background,
             window: Window::default(),
+            serve_stale: None,
         }
     }
 }
@@ -246,6 +249,9 @@ impl Policy {
             }
         }
         self.budget.check("budget")?;
+        if let Some(limit) = self.serve_stale.filter(|limit| !(MIN_LIFE..=MAX_LIFE).contains(limit)) {
+            return Err(format!("serve_stale is {limit:?}; it must be between 1 ms and 10 years"));
+        }
         self.window.check()?;
         if self.execution == Execution::Inline && self.deadline <= self.fetch_limit {
             return Err(format!(
