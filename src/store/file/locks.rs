@@ -106,7 +106,15 @@ impl Locks {
 
     fn set(&self, byte: u32, kind: impl TryInto<libc::c_short>) -> Result<i32, Errno> {
         let l_type = kind.try_into().map_err(|_| Errno::EINVAL)?;
-        let range = libc::flock { l_type, l_whence: libc::SEEK_SET as _, l_start: byte as _, l_len: 1, l_pid: 0 };
+        let range = libc::flock {
+            l_type,
+            l_whence: libc::SEEK_SET as _,
+            l_start: byte as _,
+            l_len: 1,
+            l_pid: 0,
+            #[cfg(target_os = "freebsd")]
+            l_sysid: 0,
+        };
         fcntl(&self.file, FcntlArg::F_SETLK(&range))
     }
 }

@@ -7,10 +7,8 @@ use std::time::{Duration, Instant};
 /// What a wait came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The file may have been changed.
-    News,
-    /// The deadline has passed, or it is time to look.
-    Nothing,
+    /// It is time to look: the file may have been changed, or the deadline has passed.
+    Look,
     /// The file was removed.
     Gone,
 }
@@ -29,7 +27,7 @@ impl Watch {
             Some(listener) => listener.wait(deadline),
             None => {
                 std::thread::sleep(between_looks.min(crate::clock::left(deadline)));
-                Heard::Nothing
+                Heard::Look
             }
         }
     }
@@ -109,11 +107,11 @@ mod hub {
                     break Heard::Gone;
                 }
                 if self.ear.has_news.swap(false, Ordering::Relaxed) {
-                    break Heard::News;
+                    break Heard::Look;
                 }
                 let left = clock::left(deadline);
                 if left.is_zero() {
-                    break Heard::Nothing;
+                    break Heard::Look;
                 }
                 match &hub.inotify {
                     Some(inotify) if !hub.is_listening => {
