@@ -107,7 +107,7 @@ fn children_of_a_parent_whose_threads_write_all_the_time_go_on() {
                 unsafe { libc::alarm(20) };
                 let anew = FileStore::open(folder.path()).unwrap();
                 for _ in 0..20 {
-                    bring(if number % 2 == 0 { &store } else { &anew }, "child");
+                    bring(if number.is_multiple_of(2) { &store } else { &anew }, "child");
                 }
             })
         };
