@@ -91,6 +91,8 @@ pub use token::Token;
 pub mod internals {
     pub use crate::clock::Moment;
     pub use crate::fork::PerProcess;
+    #[cfg(target_os = "linux")]
+    pub use crate::store::file::remote_kind;
     pub mod decide {
         pub use crate::decide::*;
     }

@@ -134,6 +134,53 @@ fn name() -> TokenName {
     TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() }
 }
 
+/// Keeps what the library logs about being away; a logger is for the whole process.
+struct Heard(std::sync::Mutex<Vec<String>>);
+
+static HEARD: Heard = Heard(std::sync::Mutex::new(Vec::new()));
+
+impl log::Log for Heard {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        self.0.lock().unwrap().push(format!("{} {}", record.level(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn the_log_says_when_a_host_begins_to_be_alone_and_when_that_ends() {
+    log::set_logger(&HEARD).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let (fleet, script, folder) = (Fleet::new(), Script::new(HOUR), tempfile::tempdir().unwrap());
+    let host = FileStore::open(folder.path()).unwrap();
+    let manager = fleet.builder(&script).when_away(host, Budget::default()).build().unwrap();
+    manager.get().unwrap();
+    let place = folder.path().canonicalize().unwrap().display().to_string();
+    let begins = || {
+        let heard = HEARD.0.lock().unwrap();
+        heard
+            .iter()
+            .filter(|line| line.starts_with("WARN") && line.contains("is away") && line.contains(&place))
+            .count()
+    };
+    assert_eq!(begins(), 0);
+    fleet.set_away(true);
+    reject(&manager);
+    reject(&manager);
+    assert_eq!(begins(), 1, "once, with the place where the host meets");
+    fleet.set_away(false);
+    let ended =
+        || HEARD.0.lock().unwrap().iter().any(|line| line.starts_with("WARN") && line.contains("is back after"));
+    wait_until("it is told that it has ended", || {
+        reject(&manager);
+        ended()
+    });
+}
+
 fn reject(manager: &TokenManager) -> u64 {
     let token = manager.get().unwrap();
     manager.invalidate(&token);

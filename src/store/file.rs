@@ -18,6 +18,9 @@ mod slots;
 #[cfg(unix)]
 mod watches;
 
+#[cfg(target_os = "linux")]
+pub use host::remote_kind;
+
 use super::state_store::StateStore;
 use super::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,

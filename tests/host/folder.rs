@@ -66,11 +66,14 @@ fn a_folder_that_others_may_write_is_refused_and_so_are_links() {
     assert_eq!(missing.kind(), StoreErrorKind::Unreachable, "{missing}");
 }
 
-/// Process file systems are of no disk; what stands for them all is that a folder can be asked for its file system.
+/// By the numbers of statfs(2).
 #[test]
-fn what_is_no_disk_of_this_host_is_refused() {
-    let refused = FileStore::open("/proc/self/fd").unwrap_err();
-    assert!(!refused.to_string().is_empty());
+fn file_systems_of_other_hosts_are_refused_and_local_ones_are_not() {
+    use token_manager::internals::remote_kind;
+    let remote = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x6573_5546, 0x0102_1997].map(remote_kind);
+    assert_eq!(remote, [Some("NFS"), Some("SMB"), Some("SMB"), Some("FUSE"), Some("9P")]);
+    let local = [0xef53, 0x9123_683e, 0x5846_5342, 0x0102_1994, 0x794c_7630]; // ext4, btrfs, xfs, tmpfs, overlayfs
+    assert_eq!(local.map(remote_kind), [None; 5]);
 }
 
 #[test]

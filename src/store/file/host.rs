@@ -66,8 +66,9 @@ fn remote(folder: &Path) -> io::Result<Option<&'static str>> {
     Ok(remote_kind(kind))
 }
 
+/// Names a file system whose locks or changes do not reach every process.
 #[cfg(target_os = "linux")]
-fn remote_kind(kind: u64) -> Option<&'static str> {
+pub fn remote_kind(kind: u64) -> Option<&'static str> {
     Some(match kind {
         0x6969 => "NFS",
         0x517b | 0xfe53_4d42 | 0xff53_4d42 => "SMB",
