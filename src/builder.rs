@@ -31,7 +31,7 @@ pub struct Builder {
 }
 
 enum Backing {
-    Redis(RedisOptions),
+    Redis(Box<RedisOptions>),
     File(PathBuf),
     Given(Box<dyn Store>),
 }
@@ -60,16 +60,16 @@ impl Builder {
         }
     }
 
-    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]`, with the numbers that
-    /// [`RedisOptions`] names; without a thread of the store if flights are on the caller's. One store is required; there is
-    /// no default.
+    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]` or another
+    /// [form](crate::RedisStore::open), with the numbers that [`RedisOptions`] names; without a thread of the store if flights
+    /// are on the caller's. One store is required; there is no default.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL cannot be read.
     pub fn redis(mut self, url: &str) -> Result<Builder, Error> {
         let options = RedisStore::options(url);
         options.check().map_err(|error| Error::config(error.to_string()))?;
-        self.store = Some(Backing::Redis(options));
+        self.store = Some(Backing::Redis(Box::new(options)));
         Ok(self)
     }
 
@@ -226,7 +226,7 @@ impl Builder {
             Some(Backing::Given(store)) => store,
             Some(Backing::Redis(options)) => {
                 let inline = self.policy.execution == Execution::Inline;
-                let options = if inline { options.without_thread() } else { options };
+                let options = if inline { options.without_thread() } else { *options };
                 Box::new(options.open().map_err(|error| Error::config(error.to_string()))?)
             }
             Some(Backing::File(folder)) => {

@@ -32,34 +32,53 @@ fn every_file_that_the_maps_name_exists() {
 fn every_file_of_tests_is_on_the_map() {
     let guide = read("CONTRIBUTING.md");
     let named: Vec<&str> = quoted(&guide).collect();
-    for entry in fs::read_dir(root().join("tests")).expect("a folder") {
+    let entries = ["tests", "issuers/tests"].map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
+    for entry in entries.into_iter().flatten() {
         let path = entry.expect("an entry").path();
-        let main = path.join("main.rs");
-        let file = if main.exists() { main } else { path };
-        let name = file.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();
-        assert!(name.ends_with("support") || named.contains(&&*name), "{name} is not named in CONTRIBUTING.md");
+        let name = |path: &Path| path.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();
+        let names = [name(&path), name(&path.join("main.rs"))];
+        let is_named = names.iter().any(|name| named.contains(&&**name));
+        assert!(is_named || path.ends_with("support"), "{} is not named in CONTRIBUTING.md", names[0]);
     }
 }
 
 #[test]
 fn every_link_leads_somewhere() {
-    let documents = ["README.md", "DESIGN.md", "PROMISES.md", "CONTRIBUTING.md", "BENCHMARKS.md", "CHANGELOG.md"];
+    let documents = [
+        "doc/operating.md",
+        "README.md",
+        "DESIGN.md",
+        "PROMISES.md",
+        "CONTRIBUTING.md",
+        "BENCHMARKS.md",
+        "CHANGELOG.md",
+    ];
     let mut links = 0;
     for document in documents {
         let page = read(document);
         for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             links += 1;
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { document } else { file };
-            assert!(root().join(target).exists(), "{document} links to {link}, which does not exist");
+            let folder = Path::new(document).parent().expect("a file");
+            let target = if file.is_empty() { document.into() } else { folder.join(file) };
+            assert!(root().join(&target).exists(), "{document} links to {link}, which does not exist");
             if !anchor.is_empty() {
-                let there =
-                    read(target).lines().filter(|line| line.starts_with('#')).any(|line| anchor_of(line) == anchor);
-                assert!(there, "{document} links to {link}, and {target} has no such heading");
+                let there = read(target.to_str().expect("text"))
+                    .lines()
+                    .filter(|line| line.starts_with('#'))
+                    .any(|line| anchor_of(line) == anchor);
+                assert!(there, "{document} links to {link}, and {} has no such heading", target.display());
             }
         }
     }
     assert!(links > 12, "only {links} links");
+}
+
+#[test]
+fn the_client_in_the_readme_is_the_example_that_compiles() {
+    let (readme, example) = (read("README.md"), read("issuers/examples/oauth_client.rs"));
+    let shown = example.split("// README: from here\n").nth(1).expect("the mark");
+    assert!(readme.contains(&format!("```rust,ignore\n{shown}```")), "README.md shows another client:\n{shown}");
 }
 
 /// Returns the anchor that a heading gets.
@@ -86,7 +105,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn names_a_test((path, _): &(&str, &str)) -> bool {
-    ["tests/", "proofs/", "src/"].iter().any(|root| path.starts_with(root))
+    ["tests/", "proofs/", "src/", "issuers/", "capi/"].iter().any(|root| path.starts_with(root))
 }
 
 /// Returns the text of a file, or of every file of a folder.

@@ -165,6 +165,7 @@ fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
     let mut updater = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
     updater.wait_until_all_wait();
     assert!(issuer.wait_for(|stats| stats.in_flight == 1, LONG));
+    testbed::wait_until("the updater is seen", || redis.command(&["GET", "tm:{t}:t:updater"]).ends_with(":present"));
     redis.command(&["CONFIG", "RESETSTAT"]);
     let mut waiter = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
     waiter.wait_until_all_wait();
@@ -179,6 +180,6 @@ fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
         line.and_then(|line| line.split(',').next()).map_or(0, |count| count.parse::<u64>().unwrap())
     };
     assert_eq!(calls("subscribe"), 1);
-    // Two claims of the waiter read two hashes each, one commit of the updater three.
-    assert_eq!(calls("hmget"), 7);
+    // Two claims of the waiter read three hashes each, one commit of the updater as many.
+    assert_eq!(calls("hmget"), 9);
 }

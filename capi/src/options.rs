@@ -62,15 +62,7 @@ pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *con
     // SAFETY: by the caller's promise.
     let Some(store) = (unsafe { handle::borrow(store, "tkm_options_store") }) else { return Code::Null as i32 };
     // SAFETY: by the caller's promise.
-    unsafe {
-        set(options, |builder| {
-            Ok(match store {
-                TkmStore::Redis(store) => builder.store(store.clone()),
-                TkmStore::Memory(store) => builder.store(store.clone()),
-                TkmStore::File(store) => builder.store(store.clone()),
-            })
-        })
-    }
+    unsafe { set(options, |builder| Ok(builder.store(store.0.clone()))) }
 }
 
 /// # Safety
@@ -86,15 +78,7 @@ pub unsafe extern "C" fn tkm_options_when_away(
     let Some(store) = (unsafe { handle::borrow(store, "tkm_options_when_away") }) else { return Code::Null as i32 };
     let budget = Budget::per_minute(per_minute).burst(burst);
     // SAFETY: by the caller's promise.
-    unsafe {
-        set(options, |builder| {
-            Ok(match store {
-                TkmStore::Redis(store) => builder.when_away(store.clone(), budget),
-                TkmStore::Memory(store) => builder.when_away(store.clone(), budget),
-                TkmStore::File(store) => builder.when_away(store.clone(), budget),
-            })
-        })
-    }
+    unsafe { set(options, |builder| Ok(builder.when_away(store.0.clone(), budget))) }
 }
 
 /// Defines a setter that takes a text.
@@ -184,16 +168,9 @@ pub unsafe extern "C" fn tkm_options_source(
     user_data: *mut c_void,
     destroy: Option<DestroyFn>,
 ) -> i32 {
-    // Made first, so that the data is destroyed whatever follows.
-    let Some(fetch) = fetch else {
-        if let Some(destroy) = destroy {
-            // SAFETY: the program gave both together, and this is the one call.
-            unsafe { destroy(user_data) };
-        }
-        return Code::Null as i32;
-    };
     let (alive, gone) = channel();
-    let callback = Callback { fetch, user_data, destroy, alive };
+    // Made first, so that the data is destroyed whatever follows.
+    let Some(callback) = Callback::new(fetch, user_data, destroy, alive) else { return Code::Null as i32 };
     // SAFETY: by the caller's promise.
     unsafe {
         let code = set(options, |builder| Ok(builder.source(callback)));
@@ -201,5 +178,29 @@ pub unsafe extern "C" fn tkm_options_source(
             options.gone = Some(gone);
         }
         code
+    }
+}
+
+/// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses; `issuer` is NULL or a handle of this library that is
+/// not used again; `error` is NULL or points to a place for a pointer.
+#[cfg(feature = "issuers")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_issuer(
+    options: *mut TkmOptions,
+    issuer: *mut crate::issuer::TkmIssuer,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        call(error, || {
+            // Taken whatever follows.
+            let issuer = required(handle::take(issuer, "tkm_options_issuer"), "issuer")?;
+            let options = required(handle::borrow_mut(options, "tkm_options_issuer"), "options")?;
+            let (source, gone) = issuer.build()?;
+            options.builder = options.builder.take().map(|builder| builder.source(source));
+            options.gone = gone;
+            Ok(())
+        })
     }
 }

@@ -4,7 +4,7 @@ use crate::clock::{self, Moment};
 use crate::decide::{self, NoFetch, Serve, Step};
 use crate::error::{Error, FailureClass};
 use crate::event::Event;
-use crate::flight::fetch;
+use crate::flight::fetch::{self, Shown};
 use crate::flight::settle;
 use crate::flight::single::{Joined, Leader};
 use crate::flight::updater_wait::UpdaterWait;
@@ -12,7 +12,8 @@ use crate::locks::Mutex;
 use crate::policy::{Execution, FIRST_PAUSE, MAX_ABANDONED, SAFETY_POLL, STORE_PAUSE};
 use crate::reentrancy::ReentrancyGuard;
 use crate::slot::Slot;
-use crate::state::{Counters, Outcome, State, retry_while_exhausted};
+use crate::state::{Outcome, State, retry_while_exhausted};
+use crate::stats::Count;
 use crate::store::{Claim, Claimed, Lease, StoreError};
 use crate::threads;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -79,11 +80,10 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
         Joined::Follow(number) => number,
         Joined::Lead(leader) => {
             let number = leader.number();
-            // Before the look: what `keep_fresh` takes over from here on is what this flight is to bring.
             let seen = state.slot.seen();
             // A flight may have finished between the look that led here and the join: another one would fetch again.
             if need.stands(&state.slot) {
-                start(state, leader, seen, calling_thread);
+                start(state, leader, calling_thread, seen);
             } else {
                 leader.finish(Ok(()));
             }
@@ -92,7 +92,8 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
     }
 }
 
-fn start(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, calling_thread: CallingThread) {
+/// Starts a flight for a newer token than the last `seen`.
+fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread, seen: u64) {
     // The leader goes through a cell, because a thread that cannot be started keeps what it was given.
     let leader_cell = Arc::new(Mutex::new(Some(leader)));
     if state.settings.policy.execution == Execution::Background {
@@ -100,7 +101,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, calling_thread:
         let flight = move || {
             let leader = leader_cell.lock().take();
             if let Some(leader) = leader {
-                run_flight(&own, leader, seen, RunsOn::OwnThread);
+                run_flight(&own, leader, RunsOn::OwnThread, seen);
             }
         };
         if threads::spawn("tkm-flight", &state.threads, flight).is_ok() {
@@ -110,7 +111,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, calling_thread:
     let Some(leader) = leader_cell.lock().take() else { return };
     match calling_thread {
         CallingThread::LentUntil(until) if !clock::left(until).is_zero() => {
-            run_flight(state, leader, seen, RunsOn::CallersThread { until });
+            run_flight(state, leader, RunsOn::CallersThread { until }, seen);
         }
         _ => {
             // This caller must not block. Others may, and will lend their threads when the token is gone.
@@ -120,12 +121,14 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, calling_thread:
     }
 }
 
-/// Runs the flight on this thread and finishes it with an outcome, come what may. `seen` is what the slot had seen when it was needed.
-fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, runs_on: RunsOn) {
+/// Runs the flight on this thread and finishes it with an outcome, come what may.
+fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn, seen: u64) {
     let _inside = ReentrancyGuard::enter(state.id);
-    Counters::count(&state.counters.flights);
+    state.count(Count::Flight);
     state.slot.postpone_for_flight();
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, seen, runs_on)))
+    // Held until nothing more is to be expected of this flight: whoever is missed is replaced.
+    let mut shown = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on, seen, &mut shown)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     state.note_outcome(&outcome, seen);
     leader.finish(outcome);
@@ -134,17 +137,12 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, seen: u64, runs_on: R
     }
 }
 
-fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, seen: u64, runs_on: RunsOn) -> Outcome {
+fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, seen: u64, shown: &mut Shown) -> Outcome {
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
-    let mut updater_wait = UpdaterWait::new(attempt);
+    let mut updater_wait = UpdaterWait::new(state, attempt);
     loop {
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
-        // In this order: who has the next token by now would ask for the one after it.
-        let ask = claim_without_fetch(state, attempt);
-        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
-            return Ok(()); // a dead process had left it, or `keep_fresh` took it over
-        }
         let left = runs_on.until().map(clock::left);
         let (stuck, paused) = (state.has_too_many_abandoned(), state.failures.own_pause().is_some());
         let no_fetch = decide::no_fetch(stuck, paused, left, policy.fetch_limit);
@@ -152,8 +150,12 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, seen: u64, runs_on:
         let claim = Claim {
             lease: left.map_or(policy.renewed_lease(), |_| policy.inline_lease()),
             budget: no_fetch.is_none().then_some(policy.budget),
-            ..ask
+            ..claim_without_fetch(state, attempt)
         };
+        // A dead process had left the next token, or `keep_fresh` has taken it over: a claim for one that is newer would be granted.
+        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
+            return Ok(());
+        }
         let until = deadline(state, leader, runs_on);
         let claimed = retry_while_exhausted(until, || state.settings.store.claim(&state.settings.name, &claim))
             .map_err(|error| state.store_failed("claim", error))?;
@@ -164,11 +166,14 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, seen: u64, runs_on:
             }
             Step::Fetch { generation, carry } => {
                 let owner = state.identity.owner().clone();
+                if updater_wait.is_silent() {
+                    state.count(Count::Takeover);
+                }
                 state.settings.emit(Event::Granted { generation, owner: owner.to_string() });
                 let lease = Lease { owner, attempt, generation };
-                let claimed = fetch::Claimed { carry, at: asked_at };
+                let claimed = fetch::Claimed { carry, lease: claim.lease, at: asked_at };
                 let fetched = match runs_on {
-                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed),
+                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed, shown),
                     RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, until),
                 };
                 return match fetched {
@@ -192,6 +197,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, seen: u64, runs_on:
             }
             Step::Pause(pause) => return Err(Error::paused(pause.class, pause.retry_after)),
             Step::Limited { retry_after } => {
+                state.count(Count::Limited);
                 state.settings.emit(Event::Limited { retry_after });
                 return Err(Error::limited(retry_after));
             }

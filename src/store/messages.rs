@@ -81,6 +81,8 @@ pub enum Claimed {
 pub struct Carried {
     /// The secret text.
     pub secret: Secret,
+    /// The fetch that left it.
+    pub generation: u64,
     /// How long ago another fetch first presented it to the issuer, if one did and nobody knows that it was not consumed.
     pub presented: Option<Duration>,
 }
@@ -135,6 +137,22 @@ impl fmt::Display for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.generation, self.owner, self.attempt)
     }
+}
+
+/// What a look for the updater found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody fetches, or not any more: it is time to claim.
+    Ended,
+    /// The updater is there, or has not said that it can be seen.
+    Assumed {
+        /// How many listen to the token's changes, and may look as well.
+        listeners: u64,
+    },
+    /// The updater has said that it can be seen, and is not there.
+    Missing(Lease),
+    /// This store, or this user of it, cannot tell.
+    Unknown,
 }
 
 /// A fetched token on its way to the store.

@@ -2,52 +2,80 @@
 
 use super::rules::emission_and_burst;
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
-    TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError, Stored,
+    Subscription, TokenName,
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
-use connect::Connector;
-use connection::Connection;
-use durability::Durability;
-use failure::failure;
+use connections::Connections;
+use own::Own;
 use pool::Pool;
 use reply::Reply;
 use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
-use subscription::RedisSubscription;
+use url::Urls;
 
+mod address;
+mod cluster;
 mod connect;
 mod connection;
+mod connections;
+mod dial;
 mod durability;
 mod failure;
+#[cfg(feature = "pool")]
+mod lent;
+mod login;
+mod lookup;
 mod options;
+mod own;
 mod pool;
 mod reply;
+mod route;
 mod script;
+mod sentinel;
+mod socket;
 mod stream;
 mod subscription;
+mod target;
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_client;
+#[cfg(not(feature = "tls"))]
+#[path = "redis/no_tls_client.rs"]
+mod tls_client;
+mod url;
 
+pub use login::Login;
 pub use options::RedisOptions;
+pub use tls::Tls;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
+///
+/// # The user's rights
+///
+/// A user of an access control list needs this and no more, where `tm` is the [namespace](crate::Builder::namespace). In Redis 6.2 and
+/// newer, and in Valkey:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// In Redis 6.0, whose lists have no channels:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
+/// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
     scripts: Scripts,
-    connector: Arc<Connector>,
-    pool_size: u32,
-    durability: Option<Durability>,
-    pool: PerProcess<Pool>,
-}
-
-impl Shared {
-    /// Returns this process's pool.
-    fn pool(&self) -> &Pool {
-        self.pool.get(|| Pool::free_list(self.connector.clone(), self.pool_size))
-    }
+    connections: Box<dyn Connections>,
 }
 
 impl RedisOptions {
@@ -57,28 +85,27 @@ impl RedisOptions {
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
     /// has no place.
     pub fn open(self) -> Result<RedisStore, StoreError> {
-        let info = self.check()?;
-        let Self { connect_timeout, io_timeout, .. } = self;
-        let connector = Arc::new(Connector { info, connect_timeout, io_timeout });
+        let connector = Arc::new(self.connector()?);
         let pool = if self.threadless {
             Pool::free_list(connector.clone(), self.pool_size)
         } else {
             Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
         };
-        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared {
-            scripts,
+        Ok(RedisStore::on(Own {
             connector,
             pool_size: self.pool_size,
             durability: self.durability,
-            pool,
-        })))
+            pool: PerProcess::new(pool),
+        }))
     }
 }
 
 impl RedisStore {
-    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`; never talks
-    /// to Redis.
+    /// Makes a store with the default numbers for a URL; never talks to Redis. It has one of these forms:
+    /// - `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS;
+    /// - `unix:///path[?db=database&user=user&pass=password]`;
+    /// - `redis+sentinel://[user:password@]sentinel[:port],…/primary[/database]`, see [`sentinel`](RedisStore::sentinel);
+    /// - `redis+cluster://[user:password@]node[:port],…`, see [`cluster`](RedisStore::cluster).
     ///
     /// # Errors
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
@@ -88,22 +115,92 @@ impl RedisStore {
 
     /// Returns the default numbers for a URL, to be changed and then [opened](RedisOptions::open).
     pub fn options(url: &str) -> RedisOptions {
-        RedisOptions::new(url)
+        RedisOptions::new(Urls::read(url))
     }
 
-    /// Runs a script on a pooled connection.
+    /// Returns the default numbers for the primary that Redis Sentinels name. Its URL has the name that the sentinels know it by in
+    /// the place of the host, as in `redis://user:password@tokens/0`; each sentinel has a URL of its own, with a login of its
+    /// own if it needs one, as in `redis://:password@10.0.0.1:26379`, and with `rediss://` if it speaks TLS. The same as one URL:
+    /// `redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/tokens/0?sentinel_password=password`, and
+    /// `rediss+sentinel://` where all speak TLS, or `sentinel_tls=false` where the sentinels do not.
+    ///
+    /// The store asks the sentinels when it connects, each second while it is used, and at once when the primary fails, and
+    /// goes where the newest of their configurations says; no connection or subscription to an earlier primary is used on.
+    pub fn sentinel(primary: &str, sentinels: &[&str]) -> RedisOptions {
+        let sentinels = sentinels.iter().map(|url| url.to_string()).collect();
+        RedisOptions::new(Urls::Sentinel { primary: primary.to_owned(), sentinels })
+    }
+
+    /// Returns the default numbers for a Redis Cluster of which these nodes are known, as in
+    /// `["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"]`. The same as one URL:
+    /// `redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379`, or `rediss+cluster://` with TLS.
+    ///
+    /// All keys of a [group](crate::Builder::group) are in one slot. The store follows it to the node that has it, within the
+    /// limits of every call. A connection of the pool is one to each node that it has needed. Name several nodes, or a host name
+    /// that leads to several.
+    pub fn cluster(seeds: &[&str]) -> RedisOptions {
+        RedisOptions::new(Urls::Cluster(seeds.iter().map(|url| url.to_string()).collect()))
+    }
+
+    /// Makes a store on a pool that the program has anyway; talks to Redis when it is used. Redis knows the scripts, the keys and
+    /// the rights as with connections of the store's own, and a fleet may have stores of both kinds.
+    ///
+    /// What is lost by it, compared with a store that is [opened](RedisStore::open) by its URL:
+    /// - **Events.** Who waits for another process's fetch asks Redis after 20 ms, doubling to 500 ms, and `keep_fresh` inspects
+    ///   it now and then: a new token arrives later and costs more commands.
+    /// - **Limits.** A free connection is waited for 500 ms, twice as long by an updater. Everything else has the limits that
+    ///   the program has set on its connections; one that has none lets a flight wait for as long as Redis is silent, though callers
+    ///   keep their deadlines. Set them on each (`set_read_timeout`, `set_write_timeout`) below a third of the lease.
+    /// - **Signals.** A call that one interrupts fails, and is repeated once.
+    /// - **Broken connections.** One that timed out stays in the pool, for the pool does not see that.
+    /// - **Logins, TLS, name lookup, greatest age:** the pool's manager does as it does.
+    /// - **Forks.** A forked child needs a pool and a store of its own, and is told so.
+    /// - **Sharing.** All connections in use by the program are in the way of an updater, whose lease is running out.
+    ///
+    /// Its types are those of `r2d2` 0.8 and `redis` 1: this function, and the feature `pool`, change with them.
+    #[cfg(feature = "pool")]
+    pub fn from_pool<M>(pool: r2d2::Pool<M>) -> RedisStore
+    where
+        M: r2d2::ManageConnection,
+        M::Connection: redis::ConnectionLike,
+    {
+        RedisStore::on(lent::Lent::new(pool))
+    }
+
+    fn on(connections: impl Connections + 'static) -> RedisStore {
+        RedisStore(Arc::new(Shared { scripts: Scripts::new(), connections: Box::new(connections) }))
+    }
+
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(false, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(false, script, keys, args).map(Reply)
     }
 
     /// Runs the script of an updater, whose lease is running out.
     fn run_first(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(true, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(true, script, keys, args).map(Reply)
     }
 
-    /// The channel of a grant's tokens, which is its database's alone: Redis itself publishes to all databases.
-    fn channel(&self, name: &TokenName) -> String {
-        grant_key(name, &format!("events:{}", self.0.connector.info.redis_settings().db()))
+    /// The channel of a grant's tokens.
+    fn channel(&self, name: &TokenName) -> Result<String, StoreError> {
+        self.channel_of(name, "events")
+    }
+
+    /// What the channel begins with that an updater of the grant holds; its owner follows.
+    fn presence_channel(&self, name: &TokenName) -> Result<String, StoreError> {
+        Ok(self.channel_of(name, "present")? + ":")
+    }
+
+    /// A channel of a grant, which is its database's alone: Redis itself publishes to all databases.
+    fn channel_of(&self, name: &TokenName, part: &str) -> Result<String, StoreError> {
+        Ok(grant_key(name, &format!("{part}:{}", self.0.connections.database()?)))
+    }
+
+    /// Extends a lease, and writes into it that its updater can be seen, if that is new.
+    fn extend(&self, name: &TokenName, lease: &Lease, length: Duration, present: bool) -> Result<bool, StoreError> {
+        let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
+        let args = [&*lease.owner, &attempt, &generation, &length, "present"].map(str::as_bytes);
+        let args = if present { &args[..] } else { &args[..4] };
+        self.run_first(&self.0.scripts.renew, &[&grant_key(name, "updater")], args)?.flag()
     }
 }
 
@@ -155,15 +252,13 @@ impl Store for RedisStore {
     }
 
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
-        let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
-        let args = [lease.owner.as_bytes(), attempt.as_bytes(), generation.as_bytes(), length.as_bytes()];
-        self.run_first(&self.0.scripts.renew, &[&grant_key(name, "updater")], &args)?.flag()
+        self.extend(name, lease, length, false)
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
         let [token, meta] = ["token", "meta"].map(|part| key(name, part));
         let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
         let age = grant.age.map_or("-1".into(), |age| age.as_millis().to_string());
@@ -183,15 +278,7 @@ impl Store for RedisStore {
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
         let keys = [&token, &meta, &updater, &carry, &shared].map(|key| key.as_str());
-        let commit = |connection: &mut Connection| {
-            let reply = connection.run(&self.0.scripts.commit, &keys, &args).map_err(failure)?;
-            if let Some(durability) = &self.0.durability {
-                let answer = connection.wait(&durability.command(), durability.limit).map_err(failure)?;
-                durability.check(&answer)?;
-            }
-            Ok::<_, StoreError>(Reply(reply))
-        };
-        self.0.pool().with(true, commit)??.committed()
+        self.0.connections.commit(&self.0.scripts.commit, &keys, &args).map(Reply)?.committed()
     }
 
     fn record_failure(
@@ -205,7 +292,7 @@ impl Store for RedisStore {
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let args = [
             channel.as_bytes(),
             lease.owner.as_bytes(),
@@ -219,7 +306,7 @@ impl Store for RedisStore {
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
-        let (channel, generation) = (self.channel(name), generation.to_string());
+        let (channel, generation) = (self.channel(name)?, generation.to_string());
         let keys = [key(name, "token"), key(name, "meta")];
         self.run(&self.0.scripts.invalidate, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
         Ok(())
@@ -227,7 +314,7 @@ impl Store for RedisStore {
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
         let keys = [key(name, "token"), key(name, "meta"), grant_key(name, "updater")];
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
         let value = token.value.reveal();
         let args = [&channel, &generation, value, &left, &life].map(|arg| arg.as_bytes());
@@ -245,23 +332,39 @@ impl Store for RedisStore {
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
-        let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
-        let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
-        Ok(Box::new(RedisSubscription::subscribe(stream, &self.channel(name), io_timeout).map_err(failure)?))
+        self.0.connections.subscribe(self.channel(name)?)
+    }
+
+    fn show_presence(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        length: Duration,
+    ) -> Result<Option<Box<dyn Send>>, StoreError> {
+        if !self.0.connections.scripts_see_subscribers() {
+            return Ok(None);
+        }
+        // The kernel closes the connection of a dead process, and of no paused or unreachable one.
+        let shown = self.0.connections.subscribe(self.presence_channel(name)? + &lease.owner)?;
+        Ok(self.extend(name, lease, length, true)?.then(|| Box::new(shown) as Box<dyn Send>))
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
+        let (events, present) = (self.channel(name)?, self.presence_channel(name)?);
+        let missed = missed.map(Lease::to_string).unwrap_or_default();
+        let args = [&events, &present, &missed].map(|arg| arg.as_bytes());
+        self.run(&self.0.scripts.presence, &[&grant_key(name, "updater")], &args)?.presence()
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
-        let updater = grant_key(name, "updater");
-        self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
+        self.0.connections.exists(&grant_key(name, "updater"))
     }
 
     fn place(&self) -> String {
-        let info = &self.0.connector.info;
-        format!("redis {}/{}", info.addr(), info.redis_settings().db())
+        self.0.connections.place()
     }
 
     fn timeout(&self) -> Duration {
-        let waits = self.0.durability.map_or(Duration::ZERO, |durability| durability.limit);
-        (self.0.connector.io_timeout + waits).max(self.0.connector.connect_timeout)
+        self.0.connections.timeout()
     }
 }

@@ -69,6 +69,13 @@ impl TokenState {
         }
     }
 
+    /// Ends a lease whose updater is missing, for a store that can tell, and tells of nobody else's; false if it is lost. All
+    /// that can go wrong then can go wrong after any lease that ended. As `presence.lua`.
+    pub fn end_missed(&mut self, now: u64, lease: &Lease) -> bool {
+        self.expire(now);
+        self.updater.take_if(|updater| updater.lease == *lease).is_some()
+    }
+
     /// Stores a fetched token and gives the lease back. As `commit.lua`.
     pub fn commit(&mut self, now: u64, lease: &Lease, grant: &Grant, changes: &mut Vec<Change>) -> Committed {
         self.expire(now);
@@ -224,7 +231,7 @@ impl TokenState {
 
     /// Returns the carried secret with what this lease is to know of its presentation, and marks it as presented by this lease.
     fn hand_out_carry(&mut self, now: u64, lease: &Lease) -> Option<Carried> {
-        let Carry { secret, presented, .. } = self.carry.as_mut()?;
+        let Carry { secret, generation, presented, .. } = self.carry.as_mut()?;
         let by_others = presented.take_if(|presented| presented.by.as_ref() != Some(lease));
         // By a clock that was set back it is as long ago as that clock was ahead.
         let age = by_others.as_ref().map(|others| Duration::from_millis(now.abs_diff(others.at) / 1000));
@@ -233,7 +240,7 @@ impl TokenState {
             Some(Presented { at, .. }) => *presented = Some(Presented { by: None, at }),
             None => drop(presented.get_or_insert(Presented { by: Some(lease.clone()), at: now })),
         }
-        Some(Carried { secret: secret.clone(), presented: age })
+        Some(Carried { secret: secret.clone(), generation: *generation, presented: age })
     }
 
     /// Returns the stored token unless it is invalid.

@@ -5,8 +5,8 @@
 //! store when that is back, by the process that fetched it, as a late commit: doubt settles which token is the last.
 
 use super::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
-    Stored, Subscription, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError,
+    StoreErrorKind, Stored, Subscription, TokenName,
 };
 use crate::clock::{self, Moment};
 use crate::decide;
@@ -393,6 +393,20 @@ impl Store for WhenAway {
     fn has_updater(&self, name: &TokenName) -> Answer<bool> {
         match self.0.ask(|fleet| fleet.has_updater(name)) {
             Err(error) if is_away(&error) => self.0.host.has_updater(name),
+            answer => answer,
+        }
+    }
+
+    fn show_presence(&self, name: &TokenName, lease: &Lease, length: Duration) -> Answer<Option<Box<dyn Send>>> {
+        if self.0.is_of_host(name, lease) {
+            return self.0.host.show_presence(name, lease, length);
+        }
+        self.0.ask(|fleet| fleet.show_presence(name, lease, length))
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Answer<Presence> {
+        match self.0.ask(|fleet| fleet.presence(name, missed)) {
+            Err(error) if is_away(&error) => self.0.host.presence(name, missed),
             answer => answer,
         }
     }

@@ -1,6 +1,7 @@
 //! What the tests, examples and benches of token-manager run against: a real issuer, a real Redis, real processes, and stores
 //! and proxies that fail when they are told to.
 
+pub mod certificates;
 pub mod child;
 pub mod client;
 pub mod fleet;
@@ -8,11 +9,16 @@ pub mod fleet_child;
 pub mod gate;
 pub mod hooked_store;
 pub mod issuer;
+pub mod keys;
+pub mod oidc;
 pub mod options;
 pub mod proxy;
+pub mod redis_cluster;
 pub mod redis_server;
 mod resp;
+pub mod sentinels;
 pub mod soak;
+pub mod stand_in;
 mod summary;
 mod support;
 pub mod waits;

@@ -50,7 +50,13 @@ impl RedisServer {
         server.set_clock(0);
         let started = server.seconds();
         server.set_clock(1000);
-        let stepped = server.seconds();
+        // Newer servers look at the clock a few times a second.
+        let deadline = Instant::now() + Duration::from_secs(2);
+        let mut stepped = server.seconds();
+        while stepped < started + 999 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+            stepped = server.seconds();
+        }
         server.set_clock(0);
         match stepped - started {
             999..=1020 => Ok(server),
@@ -120,11 +126,11 @@ impl RedisServer {
 
     /// Stops the server in its tracks: it still accepts connections and never answers.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        signal(&self.child, Signal::STOP);
     }
 
     pub fn resume(&self) {
-        self.signal(Signal::CONT);
+        signal(&self.child, Signal::CONT);
     }
 
     /// Runs any command and returns its reply as text, one line for each element of an array.
@@ -137,12 +143,6 @@ impl RedisServer {
 
     pub fn try_command(&self, command: &[&str]) -> Result<String, String> {
         ask(&self.url(), command)
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
-        }
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -174,7 +174,13 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> Result<u16, String> {
+/// Sends a signal to a process that was started here.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let _ = kill_process(Pid::from_child(child), signal);
+}
+
+/// Returns a port of this host that was free a moment ago.
+pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map(|address| address.port()).map_err(|error| format!("no free loopback port: {error}"))

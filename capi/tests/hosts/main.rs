@@ -1,13 +1,17 @@
 //! Programs in C, C++ and Python, compiled against the installed library and run against a real Redis and the issuer.
 
 mod header;
+mod issuers;
 mod memory;
 mod toolchain;
 
 use std::process::{Command, Output};
 use std::time::Duration;
+use testbed::certificates::Authority;
 use testbed::issuer::{Issuer, Options};
+use testbed::redis_cluster::RedisCluster;
 use testbed::redis_server::RedisServer;
+use testbed::sentinels::Sentinels;
 use token_manager::{Attempt, Fetched, RedisStore, TokenManager};
 use toolchain::{Build, Link, compile, library, run};
 
@@ -64,11 +68,52 @@ fn the_quickstart_prints_what_the_fleet_has_fetched() {
 }
 
 #[test]
+fn c_reaches_redis_over_tls_with_logins_that_expire() {
+    let authority = Authority::new();
+    let (redis, port) = authority.start_redis(&authority.issue("server", &["localhost"]), true, &[]);
+    redis.command(&["ACL", "SETUSER", "fleet", "on", ">word", "~*", "&*", "+@all"]);
+    let client = authority.issue("client", &["client"]);
+    let logins = authority.folder().join("logins");
+    std::fs::write(&logins, "fleet\nword\n").expect("a file");
+    for build in [Build::Release, Build::Debug] {
+        let mut command = Command::new(compile("redis.c", build, Link::Shared, &[]));
+        command.arg(format!("rediss://localhost:{port}/2")).arg(authority.file());
+        let shown = run(command.args([&client.certificate, &client.key, &logins]));
+        assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{shown}");
+    }
+}
+
+#[test]
+fn the_quickstart_runs_in_a_cluster_and_behind_sentinels() {
+    let program = compile("../examples/quickstart.c", Build::Release, Link::Shared, &[]);
+    let start = |url: &str, command: &str| run(Command::new(&program).arg(url).arg(command));
+    let cluster = RedisCluster::start().expect("a cluster");
+    let sentinels = Sentinels::start().expect("sentinels");
+    for url in [cluster.url(), sentinels.url()] {
+        assert_eq!(start(&url, "printf first"), "Authorization: Bearer first\n");
+        assert_eq!(start(&url, "printf second"), "Authorization: Bearer first\n", "it is valid still");
+    }
+}
+
+#[test]
+fn a_token_of_a_c_program_lies_in_redis_sealed() {
+    let (world, folder) = (World::start(), tempfile::tempdir().expect("a folder"));
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "k1 q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=\n").expect("a file of keys");
+    let program = compile("sealed.c", Build::Release, Link::Shared, &[]);
+    let secret = run(world.command(&program).arg(&keys));
+    let lies = world.redis.command(&["HGET", "tm:{sealed}:sealed:token", "value"]);
+    assert!(lies.starts_with("tm1.k1.") && !lies.contains(secret.trim()), "{lies}");
+    assert_eq!(run(world.command(&program).arg(&keys)), secret, "another process opens it");
+    assert_eq!(world.asked(), 1);
+}
+
+#[test]
 fn cpp_exceptions_become_outcomes_and_errors_become_exceptions() {
     let world = World::start();
     let shown = run(&mut world.command(compile("demo.cpp", Build::Release, Link::Shared, &[])));
-    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 10, "{shown}");
-    assert_eq!(world.asked(), 2);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 11, "{shown}");
+    assert_eq!(world.asked(), 3);
 }
 
 #[test]
