@@ -12,7 +12,7 @@ use testbed::client;
 use testbed::issuer::Issuer;
 use testbed::options::{Arguments, duration, explain, finish, number, range, show, some_time, text};
 use testbed::redis_server::RedisServer;
-use token_manager::{Builder, Event, Fetched, MemoryStore, Token, TokenManager};
+use token_manager::{Builder, Event, Fetched, Token, TokenManager};
 
 const HELP: &str = "\
 100 threads share one short-lived token. The tokens are made up by the demo's issuer, so the demo may print them; nothing
@@ -29,8 +29,9 @@ Usage: cargo run --release --example demo -- [options]
   --deadline T    how long a thread waits for a token (30s)
   --issuer URL    use the issuer at this URL, such as `cargo run --example issuer` runs, instead of one inside the demo;
                   --latency, --life and --rate are its own then
+  --file DIR      meet in files of this folder: several demos of this host share the token, without a server
   --redis URL     use this Redis, so that several demos share the token (REDIS_URL; else a private redis-server or
-                  valkey-server; else the memory of this process)
+                  valkey-server; else files in a folder of their own)
 Durations are written 500ms, 5s, 2m or 2h.";
 
 struct Settings {
@@ -41,6 +42,7 @@ struct Settings {
     deadline: Duration,
     issuer: testbed::issuer::Options,
     issuer_url: Option<String>,
+    file: Option<String>,
     redis: Option<String>,
 }
 
@@ -74,8 +76,8 @@ fn run(settings: &Settings) -> Result<(), String> {
     println!("issuer   {url}");
     let fetches = Arc::new(AtomicU64::new(0));
     // Declared before the manager, so that it ends after it.
-    let mut redis = None;
-    let manager = with_store(TokenManager::builder("demo"), settings, &mut redis)?
+    let mut place = Place::default();
+    let manager = with_store(TokenManager::builder("demo"), settings, &mut place)?
         .source(source(url, fetches.clone()))
         .observer(show_trouble)
         .fetch_limit(settings.issuer.latency_max + Duration::from_secs(5))
@@ -112,19 +114,29 @@ fn run(settings: &Settings) -> Result<(), String> {
     }
 }
 
-fn with_store(builder: Builder, settings: &Settings, redis: &mut Option<RedisServer>) -> Result<Builder, String> {
+/// Where the tokens of this run are, until it ends.
+#[derive(Default)]
+struct Place {
+    redis: Option<RedisServer>,
+    folder: Option<tempfile::TempDir>,
+}
+
+fn with_store(builder: Builder, settings: &Settings, place: &mut Place) -> Result<Builder, String> {
+    if let Some(folder) = &settings.file {
+        println!("store    files in {folder}; another demo with the same --file shares the token");
+        return Ok(builder.file(folder));
+    }
     if let Some(url) = &settings.redis {
         println!("store    the given Redis");
         return builder.redis(url).map_err(|error| explain(&error));
     }
     if RedisServer::find().is_none() {
-        println!(
-            "store    the memory of this process; many processes share a token through Redis: \
-             `sudo apt-get install redis-server` (macOS: `brew install redis`)"
-        );
-        return Ok(builder.store(MemoryStore::new()));
+        let folder = tempfile::tempdir().map_err(|error| format!("no folder can be made: {error}"))?;
+        let folder = place.folder.insert(folder).path();
+        println!("store    files in {}; with --file, several demos share a token", folder.display());
+        return Ok(builder.file(folder));
     }
-    let server = redis.insert(RedisServer::start()?);
+    let server = place.redis.insert(RedisServer::start()?);
     println!("store    a private Redis at {}", server.url());
     builder.redis(&server.url()).map_err(|error| explain(&error))
 }
@@ -238,6 +250,7 @@ fn read_settings() -> Result<Option<Settings>, String> {
         deadline: Duration::from_secs(30),
         issuer,
         issuer_url: None,
+        file: None,
         redis: std::env::var("REDIS_URL").ok().filter(|url| !url.is_empty()),
     };
     let mut arguments = Arguments::from_env();
@@ -253,6 +266,7 @@ fn read_settings() -> Result<Option<Settings>, String> {
             "rate" => issuer.rate = arguments.value(number(0, 1_000_000))?,
             "deadline" => settings.deadline = arguments.value(some_time)?,
             "issuer" => settings.issuer_url = Some(arguments.value(text)?),
+            "file" => settings.file = Some(arguments.value(text)?),
             "redis" => settings.redis = Some(arguments.value(text)?),
             "help" => return Ok(None),
             _ => return Err(arguments.unknown()),

@@ -12,8 +12,19 @@ use crate::token::Token;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Returns a token that may be served now, and waits for one no longer than this.
+/// Returns a token that may be served now, and waits for one no longer than this; if there is none, the last one, where that is
+/// allowed.
 pub fn acquire(state: &Arc<State>, within: Duration) -> Result<Token, Error> {
+    valid_token(state, within).or_else(|error| {
+        let limit = state.settings.policy.serve_stale.filter(|_| decide::may_serve_stale(error.kind()));
+        let stale = limit.and_then(|limit| state.slot.stale(limit)).ok_or_else(|| error.clone())?;
+        let name = &state.settings.name;
+        log::debug!(target: "token_manager", "{name}: generation {} is served past its end: {error}", stale.generation());
+        Ok(stale)
+    })
+}
+
+fn valid_token(state: &Arc<State>, within: Duration) -> Result<Token, Error> {
     match state.slot.checkout() {
         Some((token, Serve::Now)) => Ok(token),
         Some(_) => {

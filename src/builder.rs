@@ -7,7 +7,9 @@ use crate::manager::TokenManager;
 use crate::policy::{Budget, Execution, Policy, Portion};
 use crate::settings::Settings;
 use crate::source::TokenSource;
+use crate::store::file::FileStore;
 use crate::store::redis::{RedisOptions, RedisStore};
+use crate::store::when_away::WhenAway;
 use crate::store::{Store, TokenName};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +24,7 @@ pub struct Builder {
     egress: String,
     policy: Policy,
     store: Option<Backing>,
+    when_away: Option<(Box<dyn Store>, Budget)>,
     source: Option<Box<dyn TokenSource>>,
     observer: Option<Observer>,
     journal: Option<PathBuf>,
@@ -29,6 +32,7 @@ pub struct Builder {
 
 enum Backing {
     Redis(Box<RedisOptions>),
+    File(PathBuf),
     Given(Box<dyn Store>),
 }
 
@@ -49,6 +53,7 @@ impl Builder {
             egress: "default".to_owned(),
             policy: Policy::default(),
             store: None,
+            when_away: None,
             source: None,
             observer: None,
             journal: None,
@@ -68,10 +73,27 @@ impl Builder {
         Ok(self)
     }
 
+    /// Keeps the token in files of this folder, for all processes of this host and user, without a server; the folder is made if it
+    /// is not there ([`FileStore`]). Unix only. One store is required; there is no default.
+    pub fn file(mut self, folder: impl Into<PathBuf>) -> Builder {
+        self.store = Some(Backing::File(folder.into()));
+        self
+    }
+
     /// Keeps the token in this store; clones of one store may serve many managers. One store is required; there is no
     /// default.
     pub fn store(mut self, store: impl Store) -> Builder {
         self.store = Some(Backing::Given(Box::new(store)));
+        self
+    }
+
+    /// Has the processes of this host meet in this store, a [`FileStore`] or a [`MemoryStore`](crate::MemoryStore), while the fleet's cannot
+    /// be reached: each host then fetches by itself, within this budget of its own, and the issuer sees up to as many times the budget
+    /// as there are hosts. When the fleet's store is back it is told what was fetched, and one fetch for each host at most settles
+    /// which token is the last. Nobody's wait gets longer. Not for sources that carry a secret, which two hosts must not present: their
+    /// tokens are not fetched meanwhile. Defaults to none: no fetch without the fleet's store.
+    pub fn when_away(mut self, store: impl Store, budget: Budget) -> Builder {
+        self.when_away = Some((Box::new(store), budget));
         self
     }
 
@@ -154,6 +176,15 @@ impl Builder {
         self
     }
 
+    /// Serves the last token past its end, no longer than this, wherever [`get`](TokenManager::get) would have to fail because store or
+    /// issuer are out of reach or take too long, for APIs that take such tokens for a while. It is marked ([`Token::is_stale`](crate::Token::is_stale)),
+    /// and each call asks for a newer one first. Never an invalidated token, nor one for credentials that the issuer refuses. Defaults
+    /// to none: no token is served past its end.
+    pub fn serve_stale(mut self, limit: Duration) -> Builder {
+        self.policy.serve_stale = Some(limit);
+        self
+    }
+
     /// Says on which thread flights run. Defaults to [`Execution::Background`].
     pub fn execution(mut self, execution: Execution) -> Builder {
         self.policy.execution = execution;
@@ -198,7 +229,17 @@ impl Builder {
                 let options = if inline { options.without_thread() } else { *options };
                 Box::new(options.open().map_err(|error| Error::config(error.to_string()))?)
             }
-            None => return Err(Error::config("no store is set; call redis(url) or store(…)")),
+            Some(Backing::File(folder)) => {
+                Box::new(FileStore::open(folder).map_err(|error| Error::config(error.to_string()))?)
+            }
+            None => return Err(Error::config("no store is set; call redis(url), file(folder) or store(…)")),
+        };
+        let store = match self.when_away {
+            Some((host, budget)) => {
+                budget.check("when_away.budget").map_err(Error::config)?;
+                Box::new(WhenAway::new(store, host, budget))
+            }
+            None => store,
         };
         let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
         self.policy.check(store.timeout()).map_err(Error::config)?;

@@ -46,6 +46,12 @@ impl<'a> Reader<'a> {
         self.0.is_empty()
     }
 
+    /// Returns all that is still to be read.
+    #[cfg(unix)]
+    pub fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     pub fn number(&mut self) -> Option<u64> {
         let (number, rest) = self.0.split_first_chunk()?;
         self.0 = rest;

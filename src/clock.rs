@@ -68,6 +68,25 @@ pub fn steady_micros() -> u64 {
     micros + start.elapsed().as_micros() as u64
 }
 
+/// Returns microseconds since 1970 by the wall clock, which can be set.
+#[cfg(unix)]
+pub fn wall_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64
+}
+
+/// Returns microseconds since the machine was started, sleep included: the same for all of its processes, and nobody sets it. 0
+/// where no such clock is known.
+#[cfg(unix)]
+pub fn since_boot_micros() -> u64 {
+    #[cfg(target_os = "linux")]
+    {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        (time.tv_sec as u64) * 1_000_000 + (time.tv_nsec as u64) / 1000
+    }
+    #[cfg(not(target_os = "linux"))]
+    0
+}
+
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -225,6 +225,16 @@ pub fn retry_pause(kind: ErrorKind, retry_after: Option<Duration>, deadline_left
     retry_after.filter(|pause| kind == ErrorKind::Limited && *pause < deadline_left)
 }
 
+/// Returns whether the last token may be served past its end instead of this error: not where asking made no sense, and not where
+/// the issuer is there and refuses.
+pub fn may_serve_stale(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Timeout | ErrorKind::Store | ErrorKind::Limited => true,
+        ErrorKind::Source(class) => class != FailureClass::CredentialsRejected,
+        ErrorKind::Config | ErrorKind::Reentrant => false,
+    }
+}
+
 /// Returns how long callers are told of a failure without asking the store again; zero where it can mend at any time.
 pub fn remembered(retry_after: Option<Duration>) -> Duration {
     retry_after.map_or(Duration::ZERO, |pause| pause.min(FAILURE_TTL))

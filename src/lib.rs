@@ -40,7 +40,7 @@
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |
 //! | 3 | `state` | what one process knows of one token |
-//! | 2 | `slot` `cache` `failures` `facade` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` `store/sealed` | its parts; the stores |
+//! | 2 | `slot` `cache` `failures` `facade` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/file` `store/memory` `store/sealed` `store/when_away` | its parts; the stores |
 //! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `stats` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
 //! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]
@@ -88,6 +88,7 @@ pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use stats::{ByClass, ByKind, Histogram, Stats};
 pub use store::Store;
+pub use store::file::FileStore;
 pub use store::memory::MemoryStore;
 pub use store::redis::{Login, RedisOptions, RedisStore, Tls};
 pub use token::Token;
@@ -98,6 +99,8 @@ pub use token::Token;
 pub mod internals {
     pub use crate::clock::Moment;
     pub use crate::fork::PerProcess;
+    #[cfg(target_os = "linux")]
+    pub use crate::store::file::remote_kind;
     pub mod decide {
         pub use crate::decide::*;
     }

@@ -25,6 +25,8 @@ pub const FLIGHT_CHECK: Duration = Duration::from_secs(1);
 pub const SAFETY_POLL: Duration = Duration::from_secs(1);
 /// How long `keep_fresh` waits at the most before it tries again after failures: 20 ms, doubling, spread.
 pub const KEEP_FRESH_BACKOFF: Duration = Duration::from_secs(5);
+/// The longest pause before a store that is away is tried again: 20 ms, doubling, spread.
+pub const AWAY_BACKOFF: Duration = Duration::from_secs(1);
 /// How often a waiter polls when it cannot subscribe: the first pause and the one that doubling ends at.
 pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
@@ -82,6 +84,16 @@ impl Budget {
     /// Returns the time that one fetch uses up, exact to the microsecond: the emission interval of the algorithm.
     pub fn emission_interval(self) -> Duration {
         Duration::from_micros(60_000_000 / u64::from(self.per_minute.max(1)))
+    }
+
+    /// Checks the counts; the error names them.
+    pub(crate) fn check(self, setting: &str) -> Result<(), String> {
+        for (count, of) in [(self.per_minute, "per_minute"), (self.burst, "burst")] {
+            if !(1..=60_000).contains(&count) {
+                return Err(format!("{setting}.{of} is {count}; it must be between 1 and 60,000"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns how many fetches may be made at once.
@@ -203,6 +215,8 @@ pub struct Policy {
     pub execution: Execution,
     /// The end of a token's life.
     pub window: Window,
+    /// How long past its end the last token is served for want of a newer one, if at all.
+    pub serve_stale: Option<Duration>,
 }
 
 impl Default for Policy {
@@ -214,6 +228,7 @@ impl Default for Policy {
             budget: Budget::default(),
             execution: Execution::Background,
             window: Window::default(),
+            serve_stale: None,
         }
     }
 }
@@ -243,10 +258,9 @@ impl Policy {
                 ));
             }
         }
-        for (setting, count) in [("budget.per_minute", self.budget.per_minute), ("budget.burst", self.budget.burst)] {
-            if !(1..=60_000).contains(&count) {
-                return Err(format!("{setting} is {count}; it must be between 1 and 60,000"));
-            }
+        self.budget.check("budget")?;
+        if let Some(limit) = self.serve_stale.filter(|limit| !(MIN_LIFE..=MAX_LIFE).contains(limit)) {
+            return Err(format!("serve_stale is {limit:?}; it must be between 1 ms and 10 years"));
         }
         self.window.check()?;
         if self.execution == Execution::Inline && self.deadline <= self.fetch_limit {

@@ -7,6 +7,7 @@ use crate::policy::FLIGHT_CHECK;
 use crate::sync::RwLock;
 use crate::token::{Secret, Token};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The process's token, behind the header that hits read.
 pub struct Slot {
@@ -58,6 +59,13 @@ impl Slot {
     /// Returns the token if it may be served now, and whether it is due.
     pub fn peek(&self) -> Option<(Token, Serve)> {
         self.served(&self.held.read())
+    }
+
+    /// Returns the last token, marked as stale, if it ended no longer ago than this and was not invalidated.
+    pub fn stale(&self, limit: Duration) -> Option<Token> {
+        let held = self.held.read();
+        let last = held.token.as_ref().filter(|token| !Moment::now().reached(token.expires_at().after(limit)))?;
+        Some(last.stale())
     }
 
     fn served(&self, held: &Held) -> Option<(Token, Serve)> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+pub(crate) mod file;
 mod forward;
 pub(crate) mod memory;
 mod messages;
@@ -21,6 +22,7 @@ pub mod rules;
 #[cfg(feature = "sealed")]
 mod sealed;
 mod state_store;
+pub(crate) mod when_away;
 
 /// Keeps the token of a fleet and decides who fetches the next one.
 ///

@@ -43,6 +43,9 @@ struct Grant {
     expires_at: Moment,
 }
 
+/// When a stale token is due. It goes into no slot, so nobody waits for it.
+const NEVER: Moment = Moment { mono: u64::MAX, wall: u64::MAX };
+
 impl Token {
     /// Makes a token of the name with this number.
     pub(crate) fn new(secret: Secret, name: u64, generation: u64, refresh_at: Moment, expires_at: Moment) -> Token {
@@ -66,6 +69,17 @@ impl Token {
     /// taken off.
     pub fn expires_in(&self) -> Duration {
         Moment::now().until(self.0.expires_at)
+    }
+
+    /// Returns whether the token is past its end and served for want of a newer one, as [`Builder::serve_stale`](crate::Builder::serve_stale)
+    /// allows.
+    pub fn is_stale(&self) -> bool {
+        self.0.refresh_at == NEVER
+    }
+
+    /// Returns the same token, marked as served past its end.
+    pub(crate) fn stale(&self) -> Token {
+        self.due_from(NEVER)
     }
 
     pub(crate) fn share_secret(&self) -> Secret {

@@ -14,7 +14,7 @@ fn told(attempt: &Attempt) -> String {
 
 #[test]
 fn a_source_is_told_of_a_presentation_whose_outcome_nobody_knows() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         script.answer(|attempt| Ok(Fetched::new(told(attempt), HOUR).carry("refresh-1")));
         script.answer(|attempt| Err(FetchError::unknown_outcome(told(attempt))));

@@ -12,7 +12,7 @@ use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, StateBackend, StateStore, Step,
     StoreError, StoreErrorKind, Stored, TokenName, contract,
 };
-use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store, TokenManager};
+use token_manager::{Budget, FailureClass, FileStore, MemoryStore, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LEASE: Duration = Duration::from_secs(30);
@@ -29,6 +29,18 @@ fn the_store_in_redis_keeps_the_contract() {
     let store = RedisStore::open(&server.url()).unwrap();
     contract::check(&store);
     contract::check_events(&store);
+}
+
+#[test]
+fn the_store_in_files_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = FileStore::open(folder.path()).unwrap();
+    contract::check(&store);
+    contract::check_events(&store);
+    // What another process of the host would do.
+    let other = FileStore::open(folder.path()).unwrap();
+    contract::check(&other);
+    contract::check_events(&other);
 }
 
 #[test]
@@ -255,7 +267,7 @@ fn the_store_in_memory_forgets_what_has_ended() {
 #[test]
 fn what_a_source_says_in_absurd_lengths_is_cut_to_what_a_store_can_keep() {
     use token_manager::{Attempt, FetchError, Fetched};
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let forever = |_: &Attempt| Ok(Fetched::new("secret", HOUR).carry("carried").carry_lifetime(Duration::MAX));
         let manager = backing.builder("t").source(forever).build().unwrap();
         manager.get().unwrap();

@@ -11,7 +11,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn an_idle_manager_follows_what_another_fetches_and_rejects() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let idle = backing.builder("t").source(script.source()).build().unwrap();
         let busy = backing.builder("t").source(script.source()).build().unwrap();
@@ -57,7 +57,7 @@ fn a_flight_asks_for_no_further_token_once_keep_fresh_has_taken_over_what_it_wai
 
 #[test]
 fn an_idle_token_is_refreshed_before_it_expires() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(Duration::from_secs(4));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         let _guard = manager.keep_fresh().unwrap();

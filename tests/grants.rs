@@ -56,7 +56,7 @@ impl StrictIssuer {
 
 #[test]
 fn tokens_of_one_grant_never_present_its_refresh_token_twice_or_in_parallel() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let issuer = StrictIssuer::default();
         let manager = |audience| {
             backing.builder(audience).grant("login").source(issuer.source(audience)).build().expect("a manager")
@@ -81,7 +81,7 @@ fn tokens_of_one_grant_never_present_its_refresh_token_twice_or_in_parallel() {
 
 #[test]
 fn who_waits_for_another_token_of_its_grant_fetches_as_soon_as_that_has_come() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let (read, write) = (Script::held(HOUR), Script::new(HOUR));
         let manager = |name, script: &Script| {
             backing.builder(name).grant("login").lease(HOUR / 10).source(script.source()).build().expect("a manager")
@@ -102,7 +102,7 @@ fn who_waits_for_another_token_of_its_grant_fetches_as_soon_as_that_has_come() {
 
 #[test]
 fn a_failure_pauses_all_tokens_of_the_grant_and_no_other() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let (read, write, other) = (Script::new(HOUR), Script::new(HOUR), Script::new(HOUR));
         read.answer(|_| Err(FetchError::unavailable("out of order").retry_after(HOUR)));
         let build = |name, grant, script: &Script| {

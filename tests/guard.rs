@@ -5,7 +5,7 @@ use testbed::{Backing, Script, threads_named, wait_until};
 
 #[test]
 fn dropping_the_guard_ends_its_thread_and_leaves_no_other() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::held(Duration::from_secs(3600));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         assert_eq!(threads_named("tkm-fresh"), 0);

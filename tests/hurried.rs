@@ -13,7 +13,7 @@ const HURRY: Duration = Duration::from_millis(100);
 
 #[test]
 fn hurried_callers_start_no_fetch_and_take_over_what_a_patient_one_fetches() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let answer = script.source();
         let source = move |attempt: &Attempt| {

@@ -40,7 +40,7 @@ fn what_is_told_of_a_remembered_failure_is_what_is_left_of_its_pause() {
 
 #[test]
 fn refused_credentials_pause_their_process_and_not_a_fleet_that_has_a_token() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let (good, bad) = (Script::new(HOUR), Script::new(HOUR));
         let fleet = backing.builder("t").source(good.source()).build().unwrap();
         let process = backing.builder("t").source(bad.source()).build().unwrap();
@@ -79,6 +79,7 @@ fn cast_doubt(backing: &Backing, generation: u64) {
     let store: Box<dyn Store> = match backing {
         Backing::Memory(store) => Box::new(store.clone()),
         Backing::Redis(server) => Box::new(token_manager::RedisStore::open(&server.url()).unwrap()),
+        Backing::File(store, _) => Box::new(store.clone()),
     };
     let name = token_manager::store::TokenName {
         namespace: "tm".into(),
@@ -94,7 +95,7 @@ fn cast_doubt(backing: &Backing, generation: u64) {
 
 #[test]
 fn a_fleet_without_a_token_pauses_as_a_whole_when_credentials_are_refused() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         script.answer(|_| Err(FetchError::credentials_rejected("wrong password")));
         let managers = [(); 2].map(|()| backing.builder("t").source(script.source()).build().unwrap());

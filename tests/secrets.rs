@@ -37,7 +37,7 @@ fn no_secret_is_printed_anywhere() {
     let seen = Arc::new(Mutex::new(String::new()));
     let note = |text: String| writeln!(seen.lock().unwrap(), "{text}").unwrap();
 
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         overhear(&backing, seen.clone());
         let script = Script::new(Duration::from_secs(2));
         script.answer(|_| Ok(Fetched::new(SECRET, Duration::from_secs(2)).carry(SECRET)));

@@ -19,7 +19,7 @@ fn release_when_all_wait(script: &Script, manager: &TokenManager, count: u64) ->
 
 #[test]
 fn a_hundred_threads_on_an_empty_store_make_one_fetch() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::held(HOUR);
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         let releaser = release_when_all_wait(&script, &manager, 100);
@@ -59,7 +59,7 @@ fn waiting_threads_hold_no_pooled_connection() {
 
 #[test]
 fn nobody_blocks_while_a_token_is_due() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(Duration::from_secs(4));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         assert_eq!(manager.get().unwrap().secret(), "token-1");
@@ -82,7 +82,7 @@ fn nobody_blocks_while_a_token_is_due() {
 
 #[test]
 fn a_callers_deadline_is_its_own() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::held(HOUR);
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         let patient = thread::spawn({
@@ -115,7 +115,7 @@ fn an_impatient_leader_does_not_end_the_flight() {
 
 #[test]
 fn all_waiters_get_the_sources_error_with_its_class_and_pause() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::held(HOUR);
         script.answer(|_| Err(FetchError::throttled(Some(Duration::from_secs(7)))));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
@@ -140,7 +140,7 @@ fn all_waiters_get_the_sources_error_with_its_class_and_pause() {
 
 #[test]
 fn a_failed_refresh_leaves_the_valid_token_in_use() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(Duration::from_secs(5));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         assert_eq!(manager.get().unwrap().secret(), "token-1");
@@ -156,7 +156,7 @@ fn a_failed_refresh_leaves_the_valid_token_in_use() {
 
 #[test]
 fn a_panicking_source_is_an_error_for_all() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::held(HOUR);
         script.answer(|_| panic!("this panic is part of the test"));
         let manager = backing.builder("t").source(script.source()).build().unwrap();
@@ -170,7 +170,7 @@ fn a_panicking_source_is_an_error_for_all() {
 
 #[test]
 fn a_source_that_never_returns_is_abandoned_and_the_third_time_not_called() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::held(HOUR);
         let manager =
             backing.builder("t").fetch_limit(Duration::from_millis(50)).source(script.source()).build().unwrap();
@@ -210,7 +210,7 @@ fn a_source_that_asks_its_own_manager_gets_an_error() {
 
 #[test]
 fn a_rejected_token_is_invalidated_by_a_hundred_threads_with_one_fetch() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let manager = backing.builder("t").source(script.source()).build().unwrap();
         let rejected = manager.get().unwrap();
@@ -228,7 +228,7 @@ fn a_rejected_token_is_invalidated_by_a_hundred_threads_with_one_fetch() {
 
 #[test]
 fn a_token_of_another_name_is_not_taken_for_this_managers() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let build =
             |name: &str, group: &str| backing.builder(name).group(group).source(script.source()).build().unwrap();
@@ -263,7 +263,7 @@ fn with_token_calls_once_more_after_a_rejection() {
 
 #[test]
 fn a_used_up_budget_is_waited_for_if_the_deadline_allows() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let budget = Budget::per_minute(15).burst(1);
         let manager = backing.builder("t").budget(budget).source(script.source()).build().unwrap();
@@ -279,7 +279,7 @@ fn a_used_up_budget_is_waited_for_if_the_deadline_allows() {
 
 #[test]
 fn an_api_that_always_answers_401_costs_no_more_than_the_budget() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let budget = Budget::per_minute(3).burst(3);
         let managers: Vec<_> =
@@ -300,7 +300,7 @@ fn an_api_that_always_answers_401_costs_no_more_than_the_budget() {
 
 #[test]
 fn flights_on_the_callers_thread_start_no_other_thread() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         let (here, seen) = (thread::current().id(), Arc::new(AtomicU64::new(0)));
         let counter = seen.clone();
@@ -318,7 +318,7 @@ fn flights_on_the_callers_thread_start_no_other_thread() {
 
 #[test]
 fn what_a_source_carries_reaches_the_next_one() {
-    for backing in Backing::both() {
+    for backing in Backing::all() {
         let script = Script::new(HOUR);
         script.answer(|attempt| {
             assert_eq!(attempt.carry(), None);

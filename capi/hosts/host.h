@@ -159,13 +159,17 @@ static inline void issuer_control(struct issuer *issuer, const char *setting) {
   CHECK(http(issuer->port, "GET", path, 5000, answer, sizeof answer) == 200);
 }
 
-/* Options with this Redis and this issuer. */
+/* Options with this Redis, or this folder, and this issuer. */
 static inline tkm_options *options_for(const char *name, const char *redis, struct issuer *issuer) {
   tkm_store *store = NULL;
   tkm_error *error = NULL;
   tkm_options *options = tkm_options_new(name);
   CHECK(options != NULL);
-  CHECK_OK(tkm_store_redis(redis, NULL, &store, &error), error);
+  if (redis[0] == '/') {
+    CHECK_OK(tkm_store_file(redis, &store, &error), error);
+  } else {
+    CHECK_OK(tkm_store_redis(redis, NULL, &store, &error), error);
+  }
   CHECK(tkm_options_store(options, store) == TKM_OK);
   tkm_store_free(store);
   CHECK(tkm_options_source(options, issuer_fetch, issuer, issuer_destroy) == TKM_OK);

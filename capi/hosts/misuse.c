@@ -25,6 +25,8 @@ static void nulls(void) {
   CHECK(tkm_options_fetch_limit_ms(NULL, 1) == TKM_NULL && tkm_options_lease_ms(NULL, 1) == TKM_NULL);
   CHECK(tkm_options_deadline_ms(NULL, 1) == TKM_NULL && tkm_options_execution(NULL, 0) == TKM_NULL);
   CHECK(tkm_options_refresh_before_ms(NULL, 1) == TKM_NULL && tkm_options_refresh_before_share(NULL, 0.1) == TKM_NULL);
+  CHECK(tkm_options_when_away(NULL, NULL, 1, 1) == TKM_NULL && tkm_options_serve_stale_ms(NULL, 1) == TKM_NULL);
+  CHECK(tkm_token_is_stale(NULL) == -1);
   CHECK(tkm_options_margin_ms(NULL, 1) == TKM_NULL && tkm_options_margin_share(NULL, 0.1) == TKM_NULL);
   CHECK(tkm_manager_new(NULL, &manager, &error) == TKM_NULL && manager == NULL && error != NULL);
   tkm_error_free(error);
@@ -56,6 +58,9 @@ static void nulls(void) {
   CHECK(tkm_redis_options_credentials_file(NULL, "a") == TKM_NULL && tkm_login_set(NULL, "a", "a") == TKM_NULL);
   CHECK(tkm_login_unavailable(NULL, "a") == TKM_NULL);
   tkm_redis_options_free(NULL);
+  CHECK(tkm_store_file(NULL, &store, NULL) == TKM_NULL && tkm_store_file("/tmp", NULL, NULL) == TKM_NULL);
+  CHECK(tkm_store_file("/proc/none", &store, &error) == TKM_CONFIG && store == NULL && error != NULL);
+  tkm_error_free(error);
   CHECK(tkm_set_log(NULL, NULL, 6) == TKM_CONFIG);
   tkm_error_free(NULL), tkm_store_free(NULL), tkm_options_free(NULL), tkm_token_free(NULL), tkm_fresh_free(NULL);
   printf("ok NULL\n");
@@ -196,6 +201,44 @@ static void pauses(void) {
   printf("ok pauses\n");
 }
 
+/* A token that lives for 50 ms, and then an issuer that is away. */
+static void brief(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
+  (void)attempt;
+  if (++*(int *)user_data == 1) {
+    CHECK(tkm_reply_token(reply, "brief", 5, 50) == TKM_OK);
+  } else {
+    CHECK(tkm_reply_unavailable(reply, "away") == TKM_OK);
+  }
+}
+
+static void stale(void) {
+  tkm_store *store = tkm_store_memory();
+  tkm_options *options = tkm_options_new("stale");
+  tkm_manager *manager = NULL;
+  tkm_token *token = NULL;
+  tkm_error *error = NULL;
+  struct timespec pause = {0, 60 * 1000 * 1000};
+  int asked = 0;
+  CHECK(tkm_options_store(options, store) == TKM_OK);
+  CHECK(tkm_options_when_away(options, store, 60, 10) == TKM_OK);
+  CHECK(tkm_options_serve_stale_ms(options, 60000) == TKM_OK);
+  CHECK(tkm_options_source(options, brief, &asked, NULL) == TKM_OK);
+  tkm_store_free(store);
+  CHECK_OK(tkm_manager_new(options, &manager, &error), error);
+  CHECK_OK(tkm_manager_get(manager, &token, &error), error);
+  CHECK(tkm_token_is_stale(token) == 0);
+  tkm_token_free(token);
+  nanosleep(&pause, NULL);
+  CHECK_OK(tkm_manager_get(manager, &token, &error), error);
+  CHECK(tkm_token_is_stale(token) == 1 && tkm_token_expires_in_ms(token) == 0);
+  CHECK(tkm_manager_invalidate(manager, token) == TKM_OK);
+  tkm_token_free(token);
+  CHECK(tkm_manager_get(manager, &token, &error) == TKM_UNAVAILABLE);
+  tkm_error_free(error);
+  CHECK(tkm_manager_free(manager, 1000) == TKM_OK);
+  printf("ok stale\n");
+}
+
 static void silent(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
   CHECK(user_data == NULL && tkm_attempt_generation(attempt) > 0 && strlen(tkm_attempt_owner(attempt)) == 36);
   CHECK(tkm_reply_carry(reply, "a", 1, 1) == TKM_CONFIG && tkm_reply_token(reply, NULL, 1, 1) == TKM_NULL);
@@ -248,6 +291,7 @@ int main(int argc, char **argv) {
   sizes(argv[1], &issuer);
   redis_options(argv[1]);
   pauses();
+  stale();
   no_reply();
   busy(argv[1], &issuer);
   return 0;

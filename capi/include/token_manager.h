@@ -91,6 +91,10 @@ int32_t tkm_redis_options_wait_aof(tkm_redis_options *options, uint32_t count, u
  * both begin with rediss+; sentinel_tls=false or true says otherwise of the sentinels. Never talks to Redis. `options` may be NULL. Codes: TKM_CONFIG if the URL cannot be read, a number is
  * absurd, or a certificate makes no sense. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
+/* Makes a store in files of this folder, for all processes of this host and user, without a server; the folder is made, for this
+ * user alone, if it is not there. Unix only. Codes: TKM_CONFIG if the folder belongs to another user, or others may write there, or
+ * it is on a remote file system. */
+int32_t tkm_store_file(const char *folder, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
 /* Makes a store that seals tokens and carried secrets by AES-256-GCM before `store` has them. Each line of the file is a key, as
@@ -249,6 +253,13 @@ int32_t tkm_options_deadline_ms(tkm_options *options, uint64_t ms);     /* 15000
 /* A folder in which what the fetch callback brought survives kill -9 and a power cut until the store has it: none. Made, for this
  * user alone, if it is not there. For refresh tokens that are replaced each time; secrets lie there in clear meanwhile. */
 int32_t tkm_options_journal(tkm_options *options, const char *folder);
+/* Where the processes of this host meet while the store cannot be reached, a tkm_store_file as a rule: each host then fetches by
+ * itself, within this budget of its own, and the issuer sees up to as many times the budget as there are hosts: none. Not for
+ * fetch callbacks that carry a secret. */
+int32_t tkm_options_when_away(tkm_options *options, const tkm_store *store, uint32_t per_minute, uint32_t burst);
+/* How long past its end the last token is given, marked (tkm_token_is_stale), where tkm_manager_get would have to fail because store
+ * or issuer are out of reach or take too long: none. Never one that was invalidated. */
+int32_t tkm_options_serve_stale_ms(tkm_options *options, uint64_t ms);
 int32_t tkm_options_execution(tkm_options *options, int32_t execution); /* TKM_EXECUTION_BACKGROUND */
 /* How long before the end of a token's life it is refreshed at the latest; each process does it at a point of its own between
  * 1.5 times that and that before the end. As a share of the life, 0.0001 to 0.25, or a span, 1 ms to 10 years, which is cut to a
@@ -272,6 +283,8 @@ size_t tkm_token_copy_secret(const tkm_token *token, char *buffer, size_t size);
 uint64_t tkm_token_generation(const tkm_token *token);
 /* 0 when it has expired. */
 uint64_t tkm_token_expires_in_ms(const tkm_token *token);
+/* 1 if it is past its end and served for want of a newer one (tkm_options_serve_stale_ms), 0 if not, -1 for NULL. */
+int32_t tkm_token_is_stale(const tkm_token *token);
 void tkm_token_free(tkm_token *token);
 
 /* ---- Managers ----------------------------------------------------------------------------------------------------------

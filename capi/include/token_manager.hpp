@@ -53,6 +53,8 @@ class token {
   }
   uint64_t generation() const noexcept { return tkm_token_generation(handle_.get()); }
   milliseconds expires_in() const noexcept { return milliseconds(tkm_token_expires_in_ms(handle_.get())); }
+  /// Whether it is past its end and served for want of a newer one.
+  bool is_stale() const noexcept { return tkm_token_is_stale(handle_.get()) == 1; }
   const tkm_token *get() const noexcept { return handle_.get(); }
 
  private:

@@ -65,6 +65,22 @@ pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *con
     unsafe { set(options, |builder| Ok(builder.store(store.0.clone()))) }
 }
 
+/// # Safety
+/// `options` and `store` are handles of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_when_away(
+    options: *mut TkmOptions,
+    store: *const TkmStore,
+    per_minute: u32,
+    burst: u32,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    let Some(store) = (unsafe { handle::borrow(store, "tkm_options_when_away") }) else { return Code::Null as i32 };
+    let budget = Budget::per_minute(per_minute).burst(burst);
+    // SAFETY: by the caller's promise.
+    unsafe { set(options, |builder| Ok(builder.when_away(store.0.clone(), budget))) }
+}
+
 /// Defines a setter that takes a text.
 macro_rules! text_setter {
     ($function:ident, $setter:ident) => {
@@ -104,6 +120,7 @@ millis_setter!(tkm_options_lease_ms, lease);
 millis_setter!(tkm_options_deadline_ms, deadline);
 millis_setter!(tkm_options_refresh_before_ms, refresh_before);
 millis_setter!(tkm_options_margin_ms, margin);
+millis_setter!(tkm_options_serve_stale_ms, serve_stale);
 
 /// Defines a setter that takes a share of the token's life.
 macro_rules! share_setter {

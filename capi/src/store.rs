@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
-use token_manager::{MemoryStore, RedisOptions, RedisStore, Store, Tls};
+use token_manager::{FileStore, MemoryStore, RedisOptions, RedisStore, Store, Tls};
 
 /// A store that several managers may share.
 pub struct TkmStore(pub Arc<dyn Store>);
@@ -173,6 +173,25 @@ pub unsafe extern "C" fn tkm_store_redis(
             let set = handle::borrow(options, "tkm_store_redis");
             let redis = set.map_or_else(|| RedisStore::options(url), |set| set.of(url));
             write(store, give(redis.open()?));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `folder` is a text; `store` and `error` are NULL or point to places for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_store_file(
+    folder: *const c_char,
+    store: *mut *mut TkmStore,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(store, ptr::null_mut());
+        call(error, || {
+            required((!store.is_null()).then_some(()), "store")?;
+            write(store, give(FileStore::open(text(folder, "folder")?)?));
             Ok(())
         })
     }

@@ -87,6 +87,15 @@ pub unsafe extern "C" fn tkm_token_expires_in_ms(token: *const TkmToken) -> u64 
 }
 
 /// # Safety
+/// `token` is NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_token_is_stale(token: *const TkmToken) -> i32 {
+    // SAFETY: by the caller's promise.
+    let is_stale = || unsafe { with(token, "tkm_token_is_stale", Token::is_stale) };
+    call_or(-1, || is_stale().map_or(-1, i32::from))
+}
+
+/// # Safety
 /// `token` is NULL or a handle of this library that is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_token_free(token: *mut TkmToken) {

@@ -1,5 +1,5 @@
 //! The scripts in a real Redis against the rules: the same random verbs, one by one, on Redis, on the rules fed with the
-//! time that Redis tells, and on the store in memory, with every reply and the whole stored state compared.
+//! time that Redis tells, and on the stores in memory and in files, with every reply and the whole stored state compared.
 //!
 //! `PROOFS_SEED` repeats a run; `PROOFS_TRACES` is how many traces are run.
 
@@ -11,7 +11,7 @@ use token_manager::store::rules::{EgressState, GrantState};
 use token_manager::store::{
     Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Secret, Stored, TokenName,
 };
-use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store};
+use token_manager::{Budget, FailureClass, FileStore, MemoryStore, RedisStore, Store};
 
 use testbed::redis_server::RedisServer;
 use testbed::wait_until;
@@ -129,7 +129,7 @@ impl Grants {
     }
 }
 
-/// One of the three twins: what answers a verb, and which generations it has granted.
+/// One of the four twins: what answers a verb, and which generations it has granted.
 struct Twin<T> {
     store: T,
     grants: Grants,
@@ -380,7 +380,7 @@ fn time(server: &RedisServer) -> u64 {
 }
 
 #[test]
-fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
+fn redis_memory_and_files_answer_every_random_trace_as_the_rules_do() {
     let (seed, traces) = (number("PROOFS_SEED", 1), number("PROOFS_TRACES", 100));
     println!("PROOFS_SEED={seed} PROOFS_TRACES={traces}");
     let server = RedisServer::start().unwrap();
@@ -393,6 +393,8 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
         let names: &[&str] = if trace % 2 == 0 { &[&grant] } else { &[&grant, "a", "b"] };
         let (mut model, mut memory) = (Twin::new(Model::default()), Twin::new(MemoryStore::new()));
         let (mut real, mut seen) = (Twin::new(&redis), Seen::default());
+        let mut folder = tempfile::tempdir().unwrap();
+        let mut files = Twin::new(FileStore::open(folder.path()).unwrap());
         for step in 0..STEPS {
             let mut verb = verb(&mut chance, real.grants.0.len() as u64);
             seen.aim(&mut verb, chance.one_in(4));
@@ -402,6 +404,8 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             if matches!(verb, Verb::LoseData) {
                 server.command(&["FLUSHALL"]);
                 memory.store = MemoryStore::new();
+                folder = tempfile::tempdir().unwrap();
+                files.store = FileStore::open(folder.path()).unwrap();
             }
             let answer = seen.run(&server, real.store, &name, &verb, &real.own(&verb));
             let now = time(&server);
@@ -414,6 +418,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             };
             let modelled = model.store.run(granted, &name, &model.own(&verb));
             let remembered = run(&memory.store, &name, &memory.own(&verb));
+            let filed = run(&files.store, &name, &files.own(&verb));
             real.grants.note(&answer);
             if let (Verb::Claim(asked), Answer::Claimed(Claimed::Granted { generation, .. })) = (&verb, &answer) {
                 let (owner, attempt, generation) = (asked.owner.clone(), asked.attempt, real.grants.rank(*generation));
@@ -421,10 +426,12 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             }
             model.grants.note(&modelled);
             memory.grants.note(&remembered);
+            files.grants.note(&filed);
             let answer = real.common(answer);
             *kinds.entry(kind(&answer.0)).or_insert(0) += 1;
             same(&at, &answer, &model.common(modelled));
             same(&at, &answer, &memory.common(remembered));
+            same(&at, &answer, &files.common(filed));
 
             std::thread::sleep(Duration::from_millis(2)); // lets what is set to end at once end everywhere
             let state = real.common_state(real.store.inspect(&name, "egress").unwrap());
@@ -432,6 +439,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             let modelled = model.store.inspect(now, &name);
             same(&at, &state, &model.common_state(modelled));
             same(&at, &state, &memory.common_state(memory.store.inspect(&name, "egress").unwrap()));
+            same(&at, &state, &files.common_state(files.store.inspect(&name, "egress").unwrap()));
             steps += 1;
         }
     }

@@ -13,7 +13,7 @@ pub enum StoreErrorKind {
     Denied,
     /// It cannot write now (READONLY, LOADING, OOM, MISCONF).
     NotWritable,
-    /// All its connections are in use; the same call may succeed as soon as one is free.
+    /// All its connections are in use, or its lock is held; the same call may succeed as soon as one is free.
     Exhausted,
     /// A key holds something that this library did not write, or an answer has the wrong form.
     Malformed,

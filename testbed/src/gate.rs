@@ -5,11 +5,11 @@ use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
+use token_manager::Store;
 use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored, Subscription,
     TokenName,
 };
-use token_manager::{RedisStore, Store};
 
 /// Where calls wait.
 #[derive(Default)]
@@ -56,13 +56,13 @@ impl Gate {
 }
 
 pub struct Gated {
-    store: RedisStore,
+    store: Box<dyn Store>,
     gate: Arc<Gate>,
 }
 
 impl Gated {
-    pub fn new(store: RedisStore, gate: Arc<Gate>) -> Gated {
-        Gated { store, gate }
+    pub fn new(store: impl Store, gate: Arc<Gate>) -> Gated {
+        Gated { store: Box::new(store), gate }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 use token_manager::store::{Claim, Claimed, Grant, Lease, Secret, TokenName};
-use token_manager::{Attempt, Budget, Builder, FetchError, Fetched, MemoryStore, Store, TokenManager};
+use token_manager::{Attempt, Budget, Builder, FetchError, Fetched, FileStore, MemoryStore, Store, TokenManager};
 
 /// How long a test waits for what must come: generous, because it only ends a test that has failed.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -18,6 +18,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 pub enum Backing {
     Memory(MemoryStore),
     Redis(RedisServer),
+    File(FileStore, tempfile::TempDir),
 }
 
 impl Backing {
@@ -29,7 +30,17 @@ impl Backing {
         Backing::Redis(RedisServer::start().expect("a private Redis"))
     }
 
-    /// Both stores, in turn.
+    pub fn file() -> Backing {
+        let folder = tempfile::tempdir().expect("a folder");
+        Backing::File(FileStore::open(folder.path()).expect("a store in files"), folder)
+    }
+
+    /// All stores, in turn.
+    pub fn all() -> [Backing; 3] {
+        [Backing::memory(), Backing::redis(), Backing::file()]
+    }
+
+    /// Those of one process and of a fleet, in turn.
     pub fn both() -> [Backing; 2] {
         [Backing::memory(), Backing::redis()]
     }
@@ -40,6 +51,7 @@ impl Backing {
         match self {
             Backing::Memory(store) => builder.store(store.clone()),
             Backing::Redis(server) => builder.redis(&server.url()).expect("a URL"),
+            Backing::File(store, _) => builder.store(store.clone()),
         }
     }
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use token_manager::{
-    Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager, TokenSource,
+    Attempt, Budget, Event, Execution, Fetched, FileStore, FreshGuard, RedisStore, Store, Token, TokenManager,
+    TokenSource,
 };
 
 /// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
@@ -74,11 +75,17 @@ fn build<S: TokenSource>(
     source: impl FnOnce(&HashMap<&str, &str>) -> S,
 ) -> TokenManager {
     let millis = |key: &str| settings.get(key).map(|value| Duration::from_millis(number(value)));
-    let mut options = RedisStore::options(settings["redis"]);
-    if let Some(limit) = millis("io") {
-        options = options.io_timeout(limit).connect_timeout(limit);
-    }
-    let store = Gated::new(options.open().expect("a store"), gate.clone());
+    let store: Box<dyn Store> = match settings.get("files") {
+        Some(folder) => Box::new(FileStore::open(folder).expect("a folder")),
+        None => {
+            let mut options = RedisStore::options(settings["redis"]);
+            if let Some(limit) = millis("io") {
+                options = options.io_timeout(limit).connect_timeout(limit);
+            }
+            Box::new(options.open().expect("a store"))
+        }
+    };
+    let store = Gated::new(store, gate.clone());
     let (per_minute, burst) = match settings.get("budget").and_then(|budget| budget.split_once('/')) {
         Some((per_minute, burst)) => (number(per_minute), number(burst)),
         None => (60_000, 1_000),
@@ -101,6 +108,10 @@ fn build<S: TokenSource>(
     };
     if let Some(lease) = millis("lease") {
         builder = builder.lease(lease);
+    }
+    if let Some(folder) = settings.get("away") {
+        let host = FileStore::open(folder).expect("a folder");
+        builder = builder.when_away(host, Budget::per_minute(60).burst(10));
     }
     if let Some(folder) = settings.get("journal") {
         builder = builder.journal(folder);

@@ -135,11 +135,20 @@ fn forked_children_work_and_leave_their_parent_alone() {
 }
 
 #[test]
+fn forked_children_meet_in_a_folder_too() {
+    let (world, folder) = (World::start(), tempfile::tempdir().expect("a folder"));
+    let mut program = Command::new(compile("prefork.c", Build::Release, Link::Shared, &[]));
+    let shown = run(program.arg(folder.path()).arg(world.issuer.url()));
+    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{shown}");
+    assert_eq!(world.asked(), 3);
+}
+
+#[test]
 fn misuse_is_answered_and_never_silent() {
     for build in [Build::Release, Build::Debug] {
         let world = World::start();
         let shown = run(&mut world.command(compile("misuse.c", build, Link::Shared, &[])));
-        assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 8, "{shown}");
+        assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 9, "{shown}");
     }
 }
 
