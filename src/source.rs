@@ -41,6 +41,8 @@ pub struct Attempt {
     pub(crate) carry: Option<Carried>,
     /// Before the store was asked.
     pub(crate) claimed_at: Moment,
+    /// How long the right to fetch holds without a renewal.
+    pub(crate) lease: Duration,
     pub(crate) deadline: Instant,
 }
 
@@ -61,7 +63,19 @@ impl Attempt {
     /// issuer allows it may be presented again, later on log in anew. `None` for a secret that nobody has presented.
     pub fn presented(&self) -> Option<Duration> {
         let presented = self.carry.as_ref()?.presented?;
-        Some(presented + Moment::now().since(self.claimed_at))
+        Some(presented + self.age())
+    }
+
+    /// Returns how long ago the store was asked for the right to fetch. Whoever has been granted it since, because this process was
+    /// stopped meanwhile, has presented the carried secret no longer ago than that.
+    pub fn age(&self) -> Duration {
+        Moment::now().since(self.claimed_at)
+    }
+
+    /// Returns how long it is sure, whatever becomes of the renewals, that nobody else has been granted the right to fetch by the
+    /// same store.
+    pub fn exclusive(&self) -> Duration {
+        self.lease.saturating_sub(self.age())
     }
 
     /// Returns the generation that the new token will have.

@@ -13,10 +13,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// What came with the right to fetch, and the moment before it was claimed.
+/// What came with the right to fetch, how long that holds, and the moment before it was claimed.
 #[derive(Clone)]
 pub struct Claimed {
     pub carry: Option<Carried>,
+    pub lease: Duration,
     pub at: Moment,
 }
 
@@ -112,9 +113,9 @@ impl Drop for AbandonedGuard<'_> {
 /// Calls the source on this thread and refuses what cannot be used.
 fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant) -> FetchResult {
     let _inside = ReentrancyGuard::enter(state.id);
-    let Claimed { carry, at: claimed_at } = claimed;
+    let Claimed { carry, lease: lease_length, at: claimed_at } = claimed;
     let (owner, generation) = (lease.owner.clone(), lease.generation);
-    let attempt = Attempt { owner, generation, carry, claimed_at, deadline };
+    let attempt = Attempt { owner, generation, carry, claimed_at, lease: lease_length, deadline };
     let asked_at = Moment::now();
     // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
     let fetched = catch_unwind(AssertUnwindSafe(|| state.settings.source.fetch(&attempt)))

@@ -164,7 +164,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
                 let owner = state.identity.owner().clone();
                 state.settings.emit(Event::Granted { generation, owner: owner.to_string() });
                 let lease = Lease { owner, attempt, generation };
-                let claimed = fetch::Claimed { carry, at: asked_at };
+                let claimed = fetch::Claimed { carry, lease: claim.lease, at: asked_at };
                 let fetched = match runs_on {
                     RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed),
                     RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, until),

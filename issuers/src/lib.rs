@@ -1,0 +1,54 @@
+//! Sources for [`token_manager`]: the issuers that many programs ask, each a feature. Blocking, no async runtime.
+//!
+//! Each source is made by a builder, is a [`TokenSource`](token_manager::TokenSource), and tells the manager what became of a
+//! request: failed before it was sent, refused, throttled, or sent with an unknown outcome. No body and no secret is in any
+//! error or log record. A [`Secret`] from a file or an environment variable is read anew for each fetch.
+//!
+//! | layer | files | duty |
+//! |---|---|---|
+//! | 4 | `client_credentials` `refresh_token` `jwt_bearer` `token_exchange` | the grants of OAuth 2.0 |
+//! | 3 | `oauth` `oauth/endpoint` `oauth/client` `oauth/reply` | what they share: the builder, the token endpoint, who asks, what it says |
+//! | 2 | `http` | one request: its settings, its limit, what became of it |
+//! | 1 | `secret` `jwt` | secrets from text, files and variables; signed assertions |
+//! | 0 | `failure` `error` `refresh_token/login` | why there is no token; what `build` refuses; what a login brings |
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+#[cfg(feature = "client_credentials")]
+mod client_credentials;
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod error;
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod failure;
+#[cfg(feature = "_http")]
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod http;
+#[cfg(feature = "_http")]
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod jwt;
+#[cfg(feature = "jwt_bearer")]
+mod jwt_bearer;
+#[cfg(feature = "_oauth")]
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod oauth;
+#[cfg(feature = "refresh_token")]
+mod refresh_token;
+#[allow(dead_code, reason = "each source uses a part of it")]
+mod secret;
+#[cfg(feature = "token_exchange")]
+mod token_exchange;
+
+#[cfg(feature = "client_credentials")]
+pub use client_credentials::ClientCredentials;
+pub use error::BuildError;
+#[cfg(feature = "_http")]
+pub use http::Http;
+#[cfg(feature = "jwt_bearer")]
+pub use jwt_bearer::JwtBearer;
+#[cfg(feature = "_oauth")]
+pub use oauth::{Client, OAuth, OAuthBuilder};
+#[cfg(feature = "refresh_token")]
+pub use refresh_token::{Login, LoginNeeded, RefreshToken};
+pub use secret::Secret;
+#[cfg(feature = "token_exchange")]
+pub use token_exchange::{TokenExchange, TokenType};
