@@ -106,6 +106,11 @@ impl Fetched {
         Fetched { secret: Secret::new(secret), lifetime, carry: None, carry_lifetime: None }
     }
 
+    /// Returns the secret, for a source that wraps another one and tries its tokens out.
+    pub fn secret(&self) -> &str {
+        self.secret.reveal()
+    }
+
     /// Hands a secret to the source's next call, in whichever process that is. It replaces what an earlier fetch left, also where
     /// its token is superseded or invalidated; a Redis that loses its data loses it. Defaults to leaving the last one.
     pub fn carry(mut self, secret: impl Into<String>) -> Fetched {

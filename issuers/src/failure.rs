@@ -38,6 +38,14 @@ impl Failure {
         Failure::new(FailureClass::Throttled, cause)
     }
 
+    /// Where one more token revokes none, nobody has to know whether it was granted: what is in doubt counts as not granted.
+    pub(crate) fn of_no_consequence(self) -> Failure {
+        match self.class {
+            FailureClass::UnknownOutcome => Failure { class: FailureClass::Unavailable, ..self },
+            _ => self,
+        }
+    }
+
     pub(crate) fn retry_after(self, pause: Option<Duration>) -> Failure {
         Failure { retry_after: pause, ..self }
     }

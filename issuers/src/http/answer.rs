@@ -16,6 +16,7 @@ pub(crate) struct Answer {
     /// How long the issuer asks to be left alone.
     pub(crate) retry_after: Option<Duration>,
     pub(crate) body: String,
+    headers: HeaderMap,
 }
 
 impl Answer {
@@ -24,11 +25,22 @@ impl Answer {
         let (head, mut body) = response.into_parts();
         let status = head.status.as_u16();
         let retry_after = retry_after(&head.headers, SystemTime::now());
+        let headers = head.headers;
         match body.with_config().limit(MAX_ANSWER).lossy_utf8(true).read_to_string() {
-            Ok(body) => Ok(Answer { status, retry_after, body }),
-            Err(_) if !head.status.is_success() => Ok(Answer { status, retry_after, body: String::new() }),
+            Ok(body) => Ok(Answer { status, retry_after, body, headers }),
+            Err(_) if !head.status.is_success() => Ok(Answer { status, retry_after, body: String::new(), headers }),
             Err(error) => Err(sent::failure(&error, Sent::Yes)),
         }
+    }
+
+    /// Returns a header that is a text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok().map(str::trim)
+    }
+
+    /// Returns what the issuer's own clock showed, or ours if it does not tell.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.header("date").and_then(|date| httpdate::parse_http_date(date).ok()).unwrap_or_else(SystemTime::now)
     }
 
     /// Returns the body if it is JSON.
@@ -59,7 +71,7 @@ impl Answer {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer { status, retry_after, body } = self;
+        let Answer { status, retry_after, body, .. } = self;
         write!(f, "Answer {{ status: {status}, retry_after: {retry_after:?}, body: {} bytes }}", body.len())
     }
 }
