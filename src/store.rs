@@ -5,6 +5,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use messages::{
     Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName,
 };
+pub use redis::LogEntry;
 pub use state_store::{StateBackend, StateStore, Step};
 use std::time::Duration;
 

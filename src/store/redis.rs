@@ -22,6 +22,7 @@ mod connect;
 mod connection;
 mod durability;
 mod failure;
+mod log;
 mod options;
 mod pool;
 mod reply;
@@ -29,6 +30,7 @@ mod script;
 mod stream;
 mod subscription;
 
+pub use log::LogEntry;
 pub use options::RedisOptions;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
