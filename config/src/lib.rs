@@ -61,6 +61,11 @@ use text::Text;
 use token_manager::store::TokenName;
 use token_manager::{Attempt, Budget, Builder, RedisStore, Store, TokenManager};
 
+/// Reads a span as the file has them: `300ms`, `10s`, `5m`, `2h`, `7d`.
+pub fn span(text: &str) -> Option<Duration> {
+    value::Span::parse(text).map(|span| span.0)
+}
+
 /// About how many entries of an audit trail are kept unless it is said.
 const AUDIT_ENTRIES: u32 = 10_000;
 /// How many tokens may be made of one another.
@@ -109,6 +114,17 @@ impl Config {
         wrong.sort_by_key(ConfigError::line);
         wrong.dedup();
         wrong
+    }
+
+    /// Returns what can be used but hardly is what was meant.
+    pub fn warnings(&self) -> Vec<ConfigError> {
+        let alone = "lasts as long as one process, so nothing is shared; name a Redis";
+        let stores = self.settings.stores.iter().filter(|(_, store)| store.is_memory());
+        let mut all: Vec<_> = stores.map(|(name, _)| self.text.error(&format!("stores.{name}.url"), alone)).collect();
+        if self.settings.allow_inline_secrets && self.text.is_open_to_others() {
+            all.push(self.text.error("allow_inline_secrets", "other users can read this file; chmod 0600 it"));
+        }
+        all
     }
 
     /// Returns the names of all tokens.
@@ -195,6 +211,12 @@ impl Config {
     pub fn fetch_limit(&self, name: &str) -> Duration {
         let limit = self.settings.tokens.get(name).and_then(|token| token.fetch_limit);
         limit.map_or(Duration::from_secs(10), |limit| limit.0)
+    }
+
+    /// Returns the longest wait for a token.
+    pub fn deadline(&self, name: &str) -> Duration {
+        let limit = self.settings.tokens.get(name).and_then(|token| token.deadline);
+        limit.map_or(Duration::from_secs(15), |limit| limit.0)
     }
 
     /// Returns the files in which an agent keeps a token, with whole paths.

@@ -292,6 +292,10 @@ pub enum Class {
 }
 
 impl Store {
+    pub fn is_memory(&self) -> bool {
+        matches!(&self.url.origin, Origin::Inline(url) if url == "memory")
+    }
+
     /// Returns whether the address has a password in it: what stands between `://` and `@`, after a colon.
     pub fn has_inline_password(&self) -> bool {
         let Origin::Inline(url) = &self.url.origin else { return false };

@@ -39,6 +39,16 @@ impl Text {
         self.path.parent().unwrap_or(Path::new(""))
     }
 
+    /// Returns whether others than the owner can read the file.
+    pub fn is_open_to_others(&self) -> bool {
+        #[cfg(unix)]
+        let open = std::fs::metadata(&self.path)
+            .is_ok_and(|about| std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o077 != 0);
+        #[cfg(not(unix))]
+        let open = false;
+        open
+    }
+
     fn line_of(&self, setting: &str) -> Option<usize> {
         self.find(setting).0.map(|at| self.line_at(at))
     }

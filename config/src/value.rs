@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct Span(pub Duration);
 
 impl Span {
-    fn parse(text: &str) -> Option<Span> {
+    pub fn parse(text: &str) -> Option<Span> {
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let count: u64 = text[..digits].parse().ok()?;
         let seconds = |each: u64| count.checked_mul(each).map(Duration::from_secs);

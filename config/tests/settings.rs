@@ -145,8 +145,8 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
     let cases: &[(&str, &str)] = &[
         ("[tokens.x.source]", "tkm.toml:3: tokens.x.source: has no kind; give one table of client_credentials"),
         (
-            "[tokens.x]\ndeadline = \"1s\"\nsource.command = { run = [\"true\"] }",
-            "tkm.toml:4: tokens.x.deadline: deadline is 1s",
+            "[tokens.x]\nlease = \"0ms\"\nsource.command = { run = [\"true\"] }",
+            "tkm.toml:4: tokens.x.lease: lease is 0ns; it must be",
         ),
         (
             "[tokens.x]\nstore = \"other\"\nsource.command.run = [\"true\"]",

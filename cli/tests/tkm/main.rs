@@ -1,0 +1,5 @@
+//! `tkm` as a process, on a real Redis, with a real issuer over HTTP.
+
+mod get;
+mod helpers;
+mod support;
