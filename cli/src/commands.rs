@@ -136,7 +136,8 @@ pub const COMMANDS: &[Command] = &[
         name: "lift-pause",
         arguments: "NAME",
         about: "Ends the pauses after failures, when what was wrong has been put right.",
-        more: "",
+        more: "The fleet's, the egress's and the agent's own. Another process whose credentials were refused keeps its own pause, a \
+               minute at first.",
         options: &[],
     },
     Command {

@@ -71,6 +71,15 @@ pub fn stored(config: &Config, name: &str) -> Result<Option<Stored>, Failure> {
     }
 }
 
+/// Ends the pauses: the fleet's and the egress's in the store, and the agent's own, if there is an agent.
+pub fn lift_pause(config: &Config, name: &str) -> Result<(), Failure> {
+    config.store(name)?.lift_pause(&config.token_name(name)?, config.egress(name))?;
+    match config.agent().socket.and_then(|socket| client::lift_pause(&socket, name)) {
+        Some(lifted) => lifted,
+        None => Ok(()),
+    }
+}
+
 /// Invalidates a generation, or the one that the store holds; returns which, if any.
 pub fn invalidate(config: &Config, name: &str, generation: Option<u64>, direct: bool) -> Result<Option<u64>, Failure> {
     let (store, place) = (config.store(name)?, config.token_name(name)?);

@@ -95,8 +95,7 @@ fn run(args: &Args) -> Result<u8, Failure> {
             print(&format!("generation {} is in use\n", held.generation)).map(|()| 0)
         }
         "lift-pause" => {
-            let name = args.name(1)?;
-            config.store(name)?.lift_pause(&config.token_name(name)?, config.egress(name))?;
+            held::lift_pause(&config, args.name(1)?)?;
             print("the pauses were lifted\n").map(|()| 0)
         }
         name => Err(Failure::usage(format!("tkm {name} is not there yet"))),

@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 const JSON: &str = "application/json";
+const THERE_ARE: &str =
+    "there are GET /token/NAME, GET /metrics, GET /health, POST /invalidate/NAME, POST /lift-pause/NAME\n";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Answers a request.
@@ -18,18 +20,16 @@ pub fn answer(tokens: &BTreeMap<String, Served>, request: &Request) -> Answer {
     match (request.method.as_str(), &path[..]) {
         ("GET", ["token", name]) => with(tokens, name, |served| token(served, request)),
         ("POST", ["invalidate", name]) => with(tokens, name, |served| invalidate(served, request)),
+        ("POST", ["lift-pause", name]) => with(tokens, name, |served| match served.keeper.manager.lift_pause() {
+            Ok(()) => Answer::new(200, JSON, "{}\n".into()),
+            Err(error) => failed(&error.into()),
+        }),
         ("GET", ["metrics"]) => Answer::new(200, metrics::KIND, metrics::text(tokens)),
         ("GET", ["health"]) => Answer::new(200, TEXT, "ok\n".into()),
-        (_, ["token" | "invalidate", _] | ["metrics" | "health"]) => Answer::new(
-            405,
-            TEXT,
-            "there are GET /token/NAME, GET /metrics, GET /health, POST /invalidate/NAME\n".into(),
-        ),
-        _ => Answer::new(
-            404,
-            TEXT,
-            "there are GET /token/NAME, GET /metrics, GET /health, POST /invalidate/NAME\n".into(),
-        ),
+        (_, ["token" | "invalidate" | "lift-pause", _] | ["metrics" | "health"]) => {
+            Answer::new(405, TEXT, THERE_ARE.into())
+        }
+        _ => Answer::new(404, TEXT, THERE_ARE.into()),
     }
 }
 

@@ -33,6 +33,11 @@ pub fn invalidate(socket: &Path, name: &str, generation: u64) -> Option<Result<(
     Some(answer.map(drop))
 }
 
+/// Has the agent end the pauses, its own too; nothing if there is none.
+pub fn lift_pause(socket: &Path, name: &str) -> Option<Result<(), Failure>> {
+    Some(ask(socket, "POST", &format!("/lift-pause/{}", encode(name)))?.map(drop))
+}
+
 fn ask(socket: &Path, method: &str, target: &str) -> Option<Result<Value, Failure>> {
     let mut stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;

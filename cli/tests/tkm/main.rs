@@ -1,5 +1,7 @@
 //! `tkm` as a process, on a real Redis, with a real issuer over HTTP.
 
+mod agent;
+mod exec;
 mod get;
 mod helpers;
 mod support;

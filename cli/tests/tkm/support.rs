@@ -1,7 +1,7 @@
 //! A folder with settings, a Redis and an issuer of one's own, and `tkm` on them.
 
 use serde_json::Value;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
