@@ -1,12 +1,13 @@
 //! The caller's slow path: what `get` does when the calling thread has no token at hand that is fresh.
 
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::decide::{self, Serve};
 use crate::error::Error;
 use crate::flight::run::{self, CallingThread, Need};
 use crate::policy::Execution;
 use crate::reentrancy::{ReentrancyGuard, Waiting};
-use crate::state::{Counters, Outcome, State};
+use crate::state::{Outcome, State};
+use crate::stats::Count;
 use crate::token::Token;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +46,14 @@ fn refresh_due(state: &Arc<State>, deadline: Instant) {
 
 /// Joins the flight, or starts it, until there is a valid token or the deadline has passed.
 fn wait_for_token(state: &Arc<State>, deadline: Instant) -> Result<Token, Error> {
-    Counters::count(&state.counters.waits);
+    let began = Moment::now();
+    state.count(Count::Wait);
+    let outcome = wait_until(state, deadline);
+    state.waited(Moment::now().since(began));
+    outcome
+}
+
+fn wait_until(state: &Arc<State>, deadline: Instant) -> Result<Token, Error> {
     loop {
         if ReentrancyGuard::is_inside(state.id) {
             return Err(Error::reentrant());
@@ -89,6 +97,6 @@ fn wait_for_flight(state: &Arc<State>, deadline: Instant) -> Result<Outcome, Err
 }
 
 fn timed_out(state: &State) -> Error {
-    Counters::count(&state.counters.timeouts);
+    state.count(Count::Timeout);
     Error::timeout()
 }

@@ -3,6 +3,9 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// How far a [`Moment`] can be behind.
+pub const TICK: Duration = Duration::from_millis(10);
+
 /// A point in time on two coarse clocks, so that neither a machine that slept nor a wall clock that was set hides an
 /// expiry: the monotonic clock stands still during sleep, the wall clock can be set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

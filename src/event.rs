@@ -1,6 +1,7 @@
 //! What an observer is told, and what the log says: the decisions of the library, never a secret.
 
 use crate::error::FailureClass;
+use crate::store::StoreErrorKind;
 use log::Level;
 use std::fmt;
 use std::time::Duration;
@@ -84,6 +85,8 @@ pub enum Event {
     StoreFailed {
         /// What it was asked to do.
         doing: &'static str,
+        /// Why it could not.
+        kind: StoreErrorKind,
     },
 }
 
@@ -128,7 +131,7 @@ impl fmt::Display for Event {
             }
             Event::Limited { retry_after } => write!(f, "the budget forbids a fetch for {retry_after:.1?}"),
             Event::Invalidated { generation } => write!(f, "generation {generation} was invalidated"),
-            Event::StoreFailed { doing } => write!(f, "token store failed to {doing}"),
+            Event::StoreFailed { doing, .. } => write!(f, "token store failed to {doing}"),
         }
     }
 }

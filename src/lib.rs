@@ -23,7 +23,9 @@
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
 //! and no more than the [`Budget`] whatever fails. [`documents`] has the promises and the reasons.
 //!
-//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass.
+//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass; the feature `sealed` adds
+//! [`store`]`::SealedStore`, in which tokens lie encrypted; the feature
+//! `metrics` tells the recorder of the crate of that name what [`Stats`] counts.
 //!
 //! # The files
 //!
@@ -31,15 +33,15 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 9 | `builder` | the settings of a manager, one by one, and the one place that refuses them |
+//! | 9 | `builder` `openmetrics` | the settings of a manager, one by one, and the one place that refuses them; what managers count, as text |
 //! | 8 | `manager` | what programs call |
 //! | 7 | `acquire` `keep_fresh` | a caller's slow path; the thread that follows every commit |
 //! | 6 | `flight` `flight/run` | the course of a flight |
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |
 //! | 3 | `state` | what one process knows of one token |
-//! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` | its parts; the two stores |
-//! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
+//! | 2 | `slot` `cache` `failures` `facade` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` `store/sealed` | its parts; the stores |
+//! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `stats` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
 //! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -52,6 +54,8 @@ mod clock;
 mod decide;
 mod error;
 mod event;
+#[cfg(feature = "metrics")]
+mod facade;
 mod failures;
 mod flight;
 mod fork;
@@ -60,12 +64,14 @@ mod journal;
 mod keep_fresh;
 mod locks;
 mod manager;
+mod openmetrics;
 mod policy;
 mod reentrancy;
 mod settings;
 mod slot;
 mod source;
 mod state;
+mod stats;
 pub mod store;
 mod sync;
 mod threads;
@@ -76,9 +82,11 @@ pub use builder::Builder;
 pub use error::{Error, ErrorKind, FailureClass};
 pub use event::Event;
 pub use keep_fresh::FreshGuard;
-pub use manager::{Stats, TokenManager, Verdict};
+pub use manager::{TokenManager, Verdict};
+pub use openmetrics::openmetrics;
 pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
+pub use stats::{ByClass, ByKind, Histogram, Stats};
 pub use store::Store;
 pub use store::memory::MemoryStore;
 pub use store::redis::{RedisOptions, RedisStore};

@@ -11,12 +11,12 @@ use crate::keep_fresh::{self, FreshGuard};
 use crate::reentrancy;
 use crate::settings::Settings;
 use crate::slot::Slot;
-use crate::state::{Counters, State, retry_while_exhausted};
-use crate::store::Inspection;
+use crate::state::{State, retry_while_exhausted};
+use crate::stats::{Count, Stats};
+use crate::store::{Inspection, TokenName};
 use crate::token::Token;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Hands out the fleet's token. Clones share everything; any thread may use any clone.
@@ -39,26 +39,6 @@ pub enum Verdict<T> {
     Accepted(T),
     /// The API refused the token (HTTP 401).
     Unauthorized(T),
-}
-
-/// What this process has done so far. Hits are not counted: counting them would cost more than they do.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Flights started.
-    pub flights: u64,
-    /// Calls of the source.
-    pub fetches: u64,
-    /// Calls of the source that failed.
-    pub failures: u64,
-    /// Tokens taken into use, fetched here or elsewhere.
-    pub adopted: u64,
-    /// Callers that had to wait.
-    pub waits: u64,
-    /// Callers whose deadline passed.
-    pub timeouts: u64,
-    /// Sources that overran their limit and are still running.
-    pub abandoned: u64,
 }
 
 impl TokenManager {
@@ -121,6 +101,7 @@ impl TokenManager {
         if !state.slot.invalidate(generation) {
             return;
         }
+        state.count(Count::Invalidated);
         state.settings.emit(Event::Invalidated { generation });
         let until = clock::deadline(policy.deadline);
         if let Err(error) = retry_while_exhausted(until, || store.invalidate(name, generation)) {
@@ -158,10 +139,8 @@ impl TokenManager {
     /// Returns what this process has done so far.
     pub fn stats(&self) -> Stats {
         let state = self.state();
-        let Counters { flights, fetches, failures, adopted, waits, timeouts } = &state.counters;
-        let [flights, fetches, failures, adopted, waits, timeouts] =
-            [flights, fetches, failures, adopted, waits, timeouts].map(|counter| counter.load(Ordering::Relaxed));
-        Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned: state.abandoned() as u64 }
+        let expires_in = state.slot.peek().map(|(token, _)| token.expires_in());
+        Stats { abandoned: state.abandoned() as u64, expires_in, ..state.counters.stats() }
     }
 
     /// Returns what the store knows of the token, in one exchange that changes nothing.
@@ -198,6 +177,11 @@ impl TokenManager {
     /// Returns this process's name in the store: a UUID, another one after a fork.
     pub fn owner(&self) -> String {
         self.state().identity.owner().to_string()
+    }
+
+    /// Returns the token's name with its namespace, group and grant.
+    pub fn name(&self) -> &TokenName {
+        &self.shared.settings.name
     }
 
     fn state(&self) -> &Arc<State> {

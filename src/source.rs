@@ -67,9 +67,10 @@ impl Attempt {
     }
 
     /// Returns how long ago the store was asked for the right to fetch. Whoever has been granted it since, because this process was
-    /// stopped meanwhile, has presented the carried secret no longer ago than that.
+    /// stopped meanwhile, has presented the carried secret no longer ago than that. It is a tick of the clock too much rather than
+    /// too little.
     pub fn age(&self) -> Duration {
-        Moment::now().since(self.claimed_at)
+        Moment::now().since(self.claimed_at) + clock::TICK
     }
 
     /// Returns how long it is sure, whatever becomes of the renewals, that nobody else has been granted the right to fetch by the

@@ -2,14 +2,17 @@
 
 use crate::clock::{self, Moment};
 use crate::decide;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, FailureClass};
 use crate::event::Event;
+#[cfg(feature = "metrics")]
+use crate::facade;
 use crate::failures::Failures;
 use crate::flight::single::SingleFlight;
 use crate::identity::{Identity, identity};
 use crate::policy::{self, MAX_ABANDONED, MAX_LIFE, POLL, STORE_PAUSE};
 use crate::settings::Settings;
 use crate::slot::Slot;
+use crate::stats::{Count, Counters};
 use crate::store::{Lease, StoreError, StoreErrorKind, Stored};
 use crate::threads::Running;
 use crate::token::Token;
@@ -37,22 +40,6 @@ pub struct State {
     /// The whole life of the token in the slot, in nanoseconds.
     life: AtomicU64,
     abandoned: AtomicUsize,
-}
-
-#[derive(Default)]
-pub struct Counters {
-    pub flights: AtomicU64,
-    pub fetches: AtomicU64,
-    pub failures: AtomicU64,
-    pub adopted: AtomicU64,
-    pub waits: AtomicU64,
-    pub timeouts: AtomicU64,
-}
-
-impl Counters {
-    pub fn count(counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 impl State {
@@ -100,7 +87,10 @@ impl State {
         let token = Token::new(value, self.name_hash, generation, refresh_at, expires_at);
         if self.slot.adopt(token) {
             self.life.store(u64::try_from(life.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            Counters::count(&self.counters.adopted);
+            self.count(Count::Adopted);
+            if doubted {
+                self.count(Count::Doubt);
+            }
             self.settings.emit(Event::Adopted { generation, doubted });
         }
     }
@@ -124,6 +114,33 @@ impl State {
         self.failures.note(outcome);
     }
 
+    pub fn count(&self, what: Count) {
+        self.counters.count(what);
+        #[cfg(feature = "metrics")]
+        facade::count(&self.settings.name, what);
+    }
+
+    /// Counts a failed call of the source.
+    pub fn failed(&self, class: FailureClass) {
+        self.counters.failed(class);
+        #[cfg(feature = "metrics")]
+        facade::failed(&self.settings.name, class);
+    }
+
+    /// Counts how long a caller had to wait.
+    pub fn waited(&self, span: Duration) {
+        self.counters.waited(span);
+        #[cfg(feature = "metrics")]
+        facade::waited(&self.settings.name, span);
+    }
+
+    /// Counts how long a call of the source took that brought a token.
+    pub fn fetched_in(&self, span: Duration) {
+        self.counters.fetched_in(span);
+        #[cfg(feature = "metrics")]
+        facade::fetched_in(&self.settings.name, span);
+    }
+
     /// Forgets every failure and pause of this process.
     pub fn clear_failures(&self) {
         self.failures.clear();
@@ -132,7 +149,11 @@ impl State {
 
     /// Tells the log and the observer that the store failed.
     pub fn store_failed(&self, doing: &'static str, error: StoreError) -> Error {
-        self.settings.emit(Event::StoreFailed { doing });
+        let kind = error.kind();
+        self.counters.store_failed(kind);
+        #[cfg(feature = "metrics")]
+        facade::store_failed(&self.settings.name, kind);
+        self.settings.emit(Event::StoreFailed { doing, kind });
         log::warn!(target: "token_manager", "{}: {error}", self.settings.name);
         Error::store(error)
     }

@@ -6,6 +6,8 @@ pub use messages::{
     Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName,
 };
 pub use redis::LogEntry;
+#[cfg(feature = "sealed")]
+pub use sealed::{Keyring, SealedStore, SealingKey};
 pub use state_store::{StateBackend, StateStore, Step};
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ pub(crate) mod memory;
 mod messages;
 pub(crate) mod redis;
 pub mod rules;
+#[cfg(feature = "sealed")]
+mod sealed;
 mod state_store;
 
 /// Keeps the token of a fleet and decides who fetches the next one.

@@ -32,8 +32,16 @@ static void check_views(const tkm_manager *manager, uint64_t generation) {
   tkm_stats stats;
   tkm_inspection seen;
   tkm_error *error = NULL;
-  char owner[37];
+  char owner[37], *text;
+  size_t needed;
   CHECK(tkm_manager_stats(manager, &stats, sizeof stats) == TKM_OK);
+  CHECK(stats.store_errors == 0 && stats.expires_in_ms > 0 && stats.doubts == 0);
+  CHECK(tkm_manager_openmetrics(manager, NULL, 0, &needed) == TKM_OK && needed > 1000);
+  text = malloc(needed);
+  CHECK(text != NULL && tkm_manager_openmetrics(manager, text, needed, NULL) == TKM_OK && strlen(text) > 1000);
+  CHECK(strstr(text, "token_manager_adopted_total{namespace=\"tm\"") != NULL && strstr(text, "# EOF\n") != NULL);
+  CHECK(tkm_manager_openmetrics(manager, text, 10, NULL) == TKM_OK && text[0] == '\0');
+  free(text);
   CHECK(stats.failures == 0 && stats.timeouts == 0 && stats.abandoned == 0 && stats.adopted >= 1);
   CHECK_OK(tkm_manager_inspect(manager, &seen, sizeof seen, &error), error);
   CHECK(seen.generation == generation && seen.granted == generation && seen.left_ms > 0 && seen.fails == 0);

@@ -31,6 +31,7 @@ static void nulls(void) {
   CHECK(tkm_manager_get(NULL, &token, NULL) == TKM_NULL && token == NULL);
   CHECK(tkm_manager_get_within(NULL, 1, NULL, NULL) == TKM_NULL);
   CHECK(tkm_manager_invalidate(NULL, NULL) == TKM_NULL && tkm_manager_stats(NULL, &stats, sizeof stats) == TKM_NULL);
+  CHECK(tkm_manager_openmetrics(NULL, NULL, 0, NULL) == TKM_NULL);
   CHECK(tkm_manager_inspect(NULL, &seen, sizeof seen, NULL) == TKM_NULL && tkm_manager_owner(NULL, owner) == TKM_NULL);
   CHECK(tkm_manager_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && fresh == NULL);
   CHECK(tkm_manager_free(NULL, 0) == TKM_OK);
@@ -45,6 +46,9 @@ static void nulls(void) {
   CHECK(tkm_reply_retry_after(NULL, 1) == TKM_NULL && tkm_reply_because(NULL, "a") == TKM_NULL);
   CHECK(tkm_redis_options_connect_ms(NULL, 1) == TKM_NULL && tkm_redis_options_io_ms(NULL, 1) == TKM_NULL);
   CHECK(tkm_redis_options_pool_wait_ms(NULL, 1) == TKM_NULL && tkm_redis_options_pool_size(NULL, 1) == TKM_NULL);
+  CHECK(tkm_redis_options_wait_replicas(NULL, 1, 1) == TKM_NULL && tkm_redis_options_wait_aof(NULL, 1, 1) == TKM_NULL);
+  CHECK(tkm_store_sealed(NULL, "keys", 0, &store, &error) == TKM_NULL && store == NULL && error != NULL);
+  tkm_error_free(error);
   CHECK(tkm_redis_options_without_thread(NULL) == TKM_NULL && tkm_manager_lift_pause(NULL, NULL) == TKM_NULL);
   tkm_redis_options_free(NULL);
   CHECK(tkm_set_log(NULL, NULL, 6) == TKM_CONFIG);

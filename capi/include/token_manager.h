@@ -1,7 +1,8 @@
 /* token_manager.h: one fresh token for every thread of every process, from C.
  *
  * Make options, give them a store and a source (your function that asks the issuer), make a manager, and call
- * tkm_manager_get from any thread. Link with -ltoken_manager (pkg-config token_manager).
+ * tkm_manager_get from any thread. Link with -ltoken_manager (pkg-config token_manager). Or take one of the library's own
+ * sources, under "Issuers" below: then your program needs no HTTP.
  *
  * Rules for all functions
  * - Codes: functions that can fail return TKM_OK or another TKM_ code. Where they take a `tkm_error **error` it may be NULL;
@@ -76,11 +77,21 @@ int32_t tkm_redis_options_pool_size(tkm_redis_options *options, uint32_t size); 
 /* Who needs a connection makes it; without this call a thread of the store's does, for as long as the store lives. */
 int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
 
+/* A commit counts once so many replicas have it, within the limit (WAIT); wait_aof: once it is on the disk of the primary and of so
+ * many replicas (WAITAOF, Redis 7.2). Until then it is used, kept and repeated. Without these calls: at once. */
+int32_t tkm_redis_options_wait_replicas(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
+int32_t tkm_redis_options_wait_aof(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
+
 /* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `options` may be NULL.
  * Codes: TKM_CONFIG if the URL cannot be read or a number is absurd. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
+/* Makes a store that seals tokens and carried secrets by AES-256-GCM before `store` has them. Each line of the file is a key, as
+ * `echo 2026a $(openssl rand -base64 32)` makes it; the first one seals, all open. It is read again each minute, and at once for a key
+ * that is missing. A value that no key opens is TKM_STORE, and never a fetch. `accept_unsealed` other than 0 takes values in clear too. */
+int32_t tkm_store_sealed(const tkm_store *store, const char *keys_file, int32_t accept_unsealed, tkm_store **sealed,
+                         tkm_error **error);
 void tkm_store_free(tkm_store *store);
 
 /* ---- The fetch callback ------------------------------------------------------------------------------------------------
@@ -124,6 +135,53 @@ int32_t tkm_reply_retry_after(tkm_reply *reply, uint64_t ms);
 /* After any failing reply: what happened, in place of the message that stands; shown in errors and logs. */
 int32_t tkm_reply_because(tkm_reply *reply, const char *message);
 
+/* ---- Issuers -----------------------------------------------------------------------------------------------------------
+ * Sources that the library brings, with their HTTP. Make one of a kind, set its settings, give it to the options in place of a
+ * fetch callback. Not for several threads at a time. A library that was built without the feature `issuers` has none of this.
+ *
+ * Every setting is a text. It is set anew by each call, but where a `+` stands: there each call adds one more. Seconds are
+ * written as 30 or 0.5, choices as true or false. Of a NAME.x the x is yours: parameter.tenant. A secret, marked with `*`, is
+ * given itself (client_secret), by the path of a file (client_secret_file) or by an environment variable's name
+ * (client_secret_env); files and variables are read anew for each fetch, so that they may change. A second one is tried where the
+ * first is refused: second_client_secret, second_client_secret_file, second_client_secret_env. Keys and certificates are PEM.
+ *
+ * client_credentials (RFC 6749 4.4), refresh_token (6), jwt_bearer (RFC 7523), token_exchange (RFC 8693)
+ *   url, or discover       the token endpoint; or the issuer that names it (RFC 8414)
+ *   client_id, client_secret*, client_key*, client_key_id, client_audience, client_assertion*
+ *                          who asks: with a secret, a key that signs an assertion, or an assertion that somebody else signed
+ *   client_auth            basic, post, private_key, assertion, certificate, public: by default as what is set tells
+ *   scope; audience+; resource+; parameter.NAME+; default_life    what for; seconds, where the issuer tells none: 300
+ * refresh_token
+ *   reuse_window           seconds in which the issuer takes a refresh token once more: 0
+ *   first_refresh_token*   what a login left; or call tkm_issuer_login. Presented where the store has none, also if it lost one;
+ *                          where the store's may not be presented any more, only if the file or variable was changed
+ * jwt_bearer
+ *   key*, key_id, issuer, subject, assertion_audience, assertion_life, claim.NAME+; or assertion*
+ * token_exchange
+ *   subject_token*, subject_type, actor_token*, actor_type, wanted_type     types are URIs; access tokens by default
+ * wechat_stable, wechat_classic     app_id, secret*, base_url; set the budget: 60, 10 for stable, 1, 10 for classic tokens
+ * wechat_ticket          type (jsapi), base_url; bought with the tokens of another manager: tkm_issuer_parent; budget 1, 10
+ * wecom                  corp_id, secret*, base_url; budget 60, 10
+ * github_app             app_id, installation, key*, repository+, permission.NAME+, base_url; budget 8, 10
+ * command                program, argument+, environment.NAME+, exit_code.NUMBER+ (throttled, unavailable, credentials_rejected,
+ *                        unknown_outcome), plain_text, life. Prints JSON with access_token and expires_in or expires_at, and with a
+ *                        refresh_token for its next run's standard input; or plain text that lives so many seconds. Unix only
+ * all of them
+ *   proxy* (a URL; the environment's), no_proxy, authority*, certificate*, certificate_key*, allow_plain_http    the way there
+ *   probe_url, probe_limit     a new token is shown to this address until it takes it, so many seconds at most: 3 */
+typedef struct tkm_issuer tkm_issuer;
+
+/* Codes: TKM_CONFIG if there is no such kind; the message lists them. */
+int32_t tkm_issuer_new(const char *kind, tkm_issuer **issuer, tkm_error **error);
+/* Codes: TKM_CONFIG if the kind has no such setting, the message lists them, or the value is not of its form. */
+int32_t tkm_issuer_set(tkm_issuer *issuer, const char *setting, const char *value, tkm_error **error);
+/* For refresh_token: logs in where there is no refresh token, or none that may still be presented. `login` is called and answers as
+ * a fetch callback, with tkm_reply_token and, for the refresh token, tkm_reply_carry. It must not bring a refresh token twice.
+ * `destroy` may be NULL; it is called once even if this call fails. */
+int32_t tkm_issuer_login(tkm_issuer *issuer, tkm_fetch_fn login, void *user_data, tkm_destroy_fn destroy);
+/* Frees an issuer that was not given to options. */
+void tkm_issuer_free(tkm_issuer *issuer);
+
 /* ---- Options -----------------------------------------------------------------------------------------------------------
  * Settings of one manager; what they may be is checked by tkm_manager_new. Not for several threads at a time. tkm_manager_new
  * takes them; free them only if you do not call it. */
@@ -137,8 +195,11 @@ tkm_options *tkm_options_new(const char *name);
 void tkm_options_free(tkm_options *options);
 /* Required. */
 int32_t tkm_options_store(tkm_options *options, const tkm_store *store);
-/* Required. `destroy` may be NULL; it is called once even if this call or tkm_manager_new fails. */
+/* Required, or tkm_options_issuer. `destroy` may be NULL; it is called once even if this call or tkm_manager_new fails. */
 int32_t tkm_options_source(tkm_options *options, tkm_fetch_fn fetch, void *user_data, tkm_destroy_fn destroy);
+/* Instead of tkm_options_source. Takes the issuer in any case: do not free it. Nobody is asked yet.
+ * Codes: TKM_CONFIG if a setting is missing or cannot be used; the message names it and says what to do. */
+int32_t tkm_options_issuer(tkm_options *options, tkm_issuer *issuer, tkm_error **error);
 int32_t tkm_options_namespace(tkm_options *options, const char *value); /* tm */
 int32_t tkm_options_group(tkm_options *options, const char *value);     /* the name of the grant */
 /* The grant of which this token is one; its tokens share the carried secret, the updater and the pause: the token's name. */
@@ -200,12 +261,23 @@ int32_t tkm_manager_get_within(const tkm_manager *manager, uint64_t ms, tkm_toke
  * logged: then the invalidation counts in this process alone. */
 int32_t tkm_manager_invalidate(const tkm_manager *manager, const tkm_token *token);
 
+/* Has the issuer, a wechat_ticket, buy with this manager's tokens, which it goes on using after tkm_manager_free. */
+int32_t tkm_issuer_parent(tkm_issuer *issuer, const tkm_manager *manager);
+
 /* Keeps the process's token fresh with one thread until the guard is freed. tkm_fresh_free waits for nothing; the thread ends
  * within 100 ms, or with the store call it is in. Neither blocks. Codes: TKM_CONFIG when the system has no thread left. */
 typedef struct tkm_fresh tkm_fresh;
 int32_t tkm_manager_keep_fresh(const tkm_manager *manager, tkm_fresh **fresh, tkm_error **error);
 void tkm_fresh_free(tkm_fresh *fresh);
 
+/* For operators: ends the pauses after failures, of the fleet, of this process's egress and of this process. Blocks for one
+ * exchange with the store. Codes: TKM_STORE if the store could not be told; this process's own pause has ended all the same. */
+int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
+/* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
+int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
+
+/* ---- What is seen ------------------------------------------------------------------------------------------------------
+ * Figures for operators. They hold no secret. */
 /* What this process has done so far; hits are not counted. */
 typedef struct tkm_stats {
   uint64_t flights;   /* attempts to get a newer token */
@@ -215,10 +287,19 @@ typedef struct tkm_stats {
   uint64_t waits;     /* callers that had to wait */
   uint64_t timeouts;  /* callers whose deadline passed */
   uint64_t abandoned; /* callbacks that overran their limit and still run */
+  uint64_t takeovers; /* fetches begun after the updater had fallen silent */
+  uint64_t doubts;    /* tokens that were doubted */
+  uint64_t limited;   /* attempts that the budget allowed no fetch */
+  uint64_t invalidated;  /* generations invalidated here */
+  uint64_t store_errors; /* what the store could not do */
+  int64_t expires_in_ms; /* how long the token at hand may still be used; -1 if there is none */
 } tkm_stats;
 /* `size` is sizeof(tkm_stats) as your program was compiled: later versions add fields at the end, and what the library that
  * runs does not know is 0. Never blocks. */
 int32_t tkm_manager_stats(const tkm_manager *manager, tkm_stats *stats, size_t size);
+/* Writes the same, with times of waits and fetches and the errors by kind, as OpenMetrics text that ends with a NUL if `size` has room
+ * for all of it, else an empty text; `needed` (may be NULL) gets the room that it takes. `text` may be NULL. Never blocks. */
+int32_t tkm_manager_openmetrics(const tkm_manager *manager, char *text, size_t size, size_t *needed);
 
 /* What the store knows of the token; no secret. 0 stands for "none". */
 typedef struct tkm_inspection {
@@ -236,12 +317,6 @@ typedef struct tkm_inspection {
 } tkm_inspection;
 /* `size` is sizeof(tkm_inspection), as for tkm_manager_stats. Blocks for one exchange with the store. Codes: TKM_STORE. */
 int32_t tkm_manager_inspect(const tkm_manager *manager, tkm_inspection *inspection, size_t size, tkm_error **error);
-/* For operators: ends the pauses after failures, of the fleet, of this process's egress and of this process. Blocks for one
- * exchange with the store. Codes: TKM_STORE if the store could not be told; this process's own pause has ended all the same. */
-int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
-/* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
-int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
-
 /* ---- Log and version ---------------------------------------------------------------------------------------------------
  * The callback is called by any thread, several at a time; `level` is 1 (error) to 5 (trace), `most` the highest wanted, 0
  * none. It must call neither tkm_set_log nor a function that takes a manager; `message` lives during the call. NULL ends it: when

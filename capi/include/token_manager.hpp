@@ -105,12 +105,11 @@ class manager {
       tkm_options_free(options);
       detail::check(code, nullptr);
     }
-    tkm_manager *made = nullptr;
-    tkm_error *told = nullptr;
-    const int32_t outcome = tkm_manager_new(options, &made, &told);
-    detail::check(outcome, told);
-    handle_.reset(made);
+    take(options);
   }
+
+  /// Makes a manager of options that have a store and a source, such as an issuer; takes the options.
+  explicit manager(tkm_options *options) : handle_(nullptr, free) { take(options); }
 
   token get() const {
     tkm_token *got = nullptr;
@@ -158,6 +157,14 @@ class manager {
 
  private:
   static void free(tkm_manager *handle) { tkm_manager_free(handle, 10000); }
+
+  void take(tkm_options *options) {
+    tkm_manager *made = nullptr;
+    tkm_error *told = nullptr;
+    const int32_t outcome = tkm_manager_new(options, &made, &told);
+    detail::check(outcome, told);
+    handle_.reset(made);
+  }
 
   static void retry(tkm_reply *reply, milliseconds pause) {
     if (pause.count() >= 0) tkm_reply_retry_after(reply, static_cast<uint64_t>(pause.count()));

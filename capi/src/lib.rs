@@ -2,8 +2,10 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 2 | `manager` | managers, their figures and guards |
-//! | 1 | `options` | the settings of one |
+//! | 4 | `views` | what can be seen of a manager |
+//! | 3 | `manager` | managers and their guards |
+//! | 2 | `options` | the settings of one |
+//! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
 //! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
@@ -13,6 +15,8 @@
 mod call;
 mod error;
 mod handle;
+#[cfg(feature = "issuers")]
+mod issuer;
 mod logging;
 mod manager;
 mod options;
@@ -20,3 +24,4 @@ mod outcome;
 mod source;
 mod store;
 mod token;
+mod views;

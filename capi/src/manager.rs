@@ -9,11 +9,10 @@ use std::ffi::{CString, c_char};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use std::{mem, process, ptr};
-use token_manager::store::Inspection;
-use token_manager::{Error, FreshGuard, Stats, Token, TokenManager};
+use token_manager::{Error, FreshGuard, Token, TokenManager};
 
 pub struct TkmManager {
-    manager: TokenManager,
+    pub manager: TokenManager,
     gone: Option<Receiver<()>>,
     pid: u32,
 }
@@ -161,111 +160,6 @@ pub unsafe extern "C" fn tkm_fresh_free(fresh: *mut TkmFresh) {
     call_or((), || drop(unsafe { handle::take(fresh, "tkm_fresh_free") }));
 }
 
-/// Writes as much of a result as the program has room for, which was compiled for an older or a newer version: what the
-/// library does not know is zero.
-///
-/// # Safety
-/// `place` points to `size` bytes.
-unsafe fn write_sized<T>(place: *mut T, size: usize, result: &T) {
-    let known = size.min(size_of::<T>());
-    // SAFETY: by the caller's promise; all fields are plain numbers, and the structures have no padding.
-    unsafe {
-        ptr::copy_nonoverlapping((&raw const *result).cast::<u8>(), place.cast::<u8>(), known);
-        ptr::write_bytes(place.cast::<u8>().add(known), 0, size - known);
-    }
-}
-
-#[repr(C)]
-pub struct TkmStats {
-    flights: u64,
-    fetches: u64,
-    failures: u64,
-    adopted: u64,
-    waits: u64,
-    timeouts: u64,
-    abandoned: u64,
-}
-
-/// # Safety
-/// As for all functions of a manager; `stats` is NULL or points to `size` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tkm_manager_stats(manager: *const TkmManager, stats: *mut TkmStats, size: usize) -> i32 {
-    // SAFETY: by the caller's promise; no error is asked for.
-    unsafe {
-        call(ptr::null_mut(), || {
-            let manager = required(handle::borrow(manager, "tkm_manager_stats"), "manager")?;
-            required((!stats.is_null()).then_some(()), "stats")?;
-            let Stats { flights, fetches, failures, adopted, waits, timeouts, abandoned, .. } = manager.manager.stats();
-            let known = TkmStats { flights, fetches, failures, adopted, waits, timeouts, abandoned };
-            write_sized(stats, size, &known);
-            Ok(())
-        })
-    }
-}
-
-#[repr(C)]
-pub struct TkmInspection {
-    generation: u64,
-    left_ms: u64,
-    granted: u64,
-    invalidated_generation: u64,
-    doubted_generation: u64,
-    fails: u64,
-    pause_ms: u64,
-    lease_left_ms: u64,
-    budget_spent_ms: u64,
-    carries: u32,
-    updater: [u8; 84],
-}
-
-// The tests compile the same numbers against the header.
-const _: () = assert!(size_of::<TkmStats>() == 56 && size_of::<TkmInspection>() == 160);
-const _: () = assert!(mem::offset_of!(TkmInspection, carries) == 72 && mem::offset_of!(TkmInspection, updater) == 76);
-
-impl From<Inspection> for TkmInspection {
-    fn from(seen: Inspection) -> TkmInspection {
-        let millis = |span: Duration| span.as_millis() as u64;
-        let (generation, left) = seen.token.unwrap_or_default();
-        let (lease, lease_left) = seen.updater.unwrap_or_default();
-        let mut updater = [0; 84];
-        let shown = lease.len().min(updater.len() - 1);
-        updater[..shown].copy_from_slice(&lease.as_bytes()[..shown]);
-        TkmInspection {
-            generation,
-            left_ms: millis(left),
-            granted: seen.granted,
-            invalidated_generation: seen.invalidated,
-            doubted_generation: seen.doubted,
-            fails: seen.fails,
-            pause_ms: seen.pause.map_or(0, |cooling| millis(cooling.retry_after)),
-            lease_left_ms: millis(lease_left),
-            budget_spent_ms: millis(seen.budget_spent),
-            carries: u32::from(seen.carries),
-            updater,
-        }
-    }
-}
-
-/// # Safety
-/// As for all functions of a manager; `inspection` is NULL or points to `size` bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn tkm_manager_inspect(
-    manager: *const TkmManager,
-    inspection: *mut TkmInspection,
-    size: usize,
-    error: *mut *mut TkmError,
-) -> i32 {
-    // SAFETY: by the caller's promise.
-    unsafe {
-        call(error, || {
-            let manager = required(handle::borrow(manager, "tkm_manager_inspect"), "manager")?;
-            required((!inspection.is_null()).then_some(()), "inspection")?;
-            write_sized(inspection, size, &manager.manager.inspect()?.into());
-            Ok(())
-        })
-    }
-}
-
 /// # Safety
 /// As for all functions of a manager.
 #[unsafe(no_mangle)]
@@ -290,6 +184,22 @@ pub unsafe extern "C" fn tkm_manager_owner(manager: *const TkmManager, owner: *m
             required((!owner.is_null()).then_some(()), "owner")?;
             let text = CString::new(manager.manager.owner()).unwrap_or_default();
             ptr::copy_nonoverlapping(text.as_ptr(), owner, text.as_bytes_with_nul().len());
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `issuer` is NULL or a handle of this library that no other thread uses; `parent` is NULL or a handle of this library.
+#[cfg(feature = "issuers")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_issuer_parent(issuer: *mut crate::issuer::TkmIssuer, parent: *const TkmManager) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let issuer = required(handle::borrow_mut(issuer, "tkm_issuer_parent"), "issuer")?;
+            let parent = required(handle::borrow(parent, "tkm_issuer_parent"), "parent")?;
+            issuer.settings.set_parent(parent.manager.clone());
             Ok(())
         })
     }

@@ -62,14 +62,7 @@ pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *con
     // SAFETY: by the caller's promise.
     let Some(store) = (unsafe { handle::borrow(store, "tkm_options_store") }) else { return Code::Null as i32 };
     // SAFETY: by the caller's promise.
-    unsafe {
-        set(options, |builder| {
-            Ok(match store {
-                TkmStore::Redis(store) => builder.store(store.clone()),
-                TkmStore::Memory(store) => builder.store(store.clone()),
-            })
-        })
-    }
+    unsafe { set(options, |builder| Ok(builder.store(store.0.clone()))) }
 }
 
 /// Defines a setter that takes a text.
@@ -158,16 +151,9 @@ pub unsafe extern "C" fn tkm_options_source(
     user_data: *mut c_void,
     destroy: Option<DestroyFn>,
 ) -> i32 {
-    // Made first, so that the data is destroyed whatever follows.
-    let Some(fetch) = fetch else {
-        if let Some(destroy) = destroy {
-            // SAFETY: the program gave both together, and this is the one call.
-            unsafe { destroy(user_data) };
-        }
-        return Code::Null as i32;
-    };
     let (alive, gone) = channel();
-    let callback = Callback { fetch, user_data, destroy, alive };
+    // Made first, so that the data is destroyed whatever follows.
+    let Some(callback) = Callback::new(fetch, user_data, destroy, alive) else { return Code::Null as i32 };
     // SAFETY: by the caller's promise.
     unsafe {
         let code = set(options, |builder| Ok(builder.source(callback)));
@@ -175,5 +161,29 @@ pub unsafe extern "C" fn tkm_options_source(
             options.gone = Some(gone);
         }
         code
+    }
+}
+
+/// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses; `issuer` is NULL or a handle of this library that is
+/// not used again; `error` is NULL or points to a place for a pointer.
+#[cfg(feature = "issuers")]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_issuer(
+    options: *mut TkmOptions,
+    issuer: *mut crate::issuer::TkmIssuer,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        call(error, || {
+            // Taken whatever follows.
+            let issuer = required(handle::take(issuer, "tkm_options_issuer"), "issuer")?;
+            let options = required(handle::borrow_mut(options, "tkm_options_issuer"), "options")?;
+            let (source, gone) = issuer.build()?;
+            options.builder = options.builder.take().map(|builder| builder.source(source));
+            options.gone = gone;
+            Ok(())
+        })
     }
 }

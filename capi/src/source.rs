@@ -14,12 +14,12 @@ pub type DestroyFn = unsafe extern "C" fn(user_data: *mut c_void);
 
 /// The program's callback and its data, destroyed once, with the last manager or thread that could call it.
 pub struct Callback {
-    pub fetch: FetchFn,
-    pub user_data: *mut c_void,
-    pub destroy: Option<DestroyFn>,
+    fetch: FetchFn,
+    user_data: *mut c_void,
+    destroy: Option<DestroyFn>,
     /// Disconnects when the data has been destroyed.
     #[allow(dead_code, reason = "held for its drop")]
-    pub alive: Sender<()>,
+    alive: Sender<()>,
 }
 
 // SAFETY: the header demands that the callback and its data may be used on any thread, one at a time but for calls that
@@ -27,6 +27,26 @@ pub struct Callback {
 unsafe impl Send for Callback {}
 // SAFETY: as above.
 unsafe impl Sync for Callback {}
+
+impl Callback {
+    /// Takes the program's data; without a function it is destroyed at once.
+    pub fn new(
+        fetch: Option<FetchFn>,
+        user_data: *mut c_void,
+        destroy: Option<DestroyFn>,
+        alive: Sender<()>,
+    ) -> Option<Callback> {
+        match (fetch, destroy) {
+            (Some(fetch), destroy) => Some(Callback { fetch, user_data, destroy, alive }),
+            (None, Some(destroy)) => {
+                // SAFETY: the program gave both together, and this is the one call.
+                unsafe { destroy(user_data) };
+                None
+            }
+            (None, None) => None,
+        }
+    }
+}
 
 impl Drop for Callback {
     fn drop(&mut self) {

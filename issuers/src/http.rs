@@ -10,6 +10,7 @@ pub use settings::Http;
 pub(crate) use answer::Answer;
 
 use crate::failure::Failure;
+use log::{Level, log_enabled};
 use sent::{Fate, Sent, Watched};
 use std::time::Duration;
 use ureq::http::Request;
@@ -19,16 +20,9 @@ impl Http {
     /// Asks without a body. Fails as [`post`](Http::post) does, with less to go by: where nobody can know whether such a request
     /// was sent, its outcome is unknown.
     pub(crate) fn get(&self, url: &str, headers: &[(&str, &str)], limit: Duration) -> Result<Answer, Failure> {
-        // ureq hides addresses in its log records, but for those who read its traces.
-        if url.contains('?') && log::log_enabled!(target: "ureq::util", log::Level::Trace) {
-            return Err(Failure::rejected(
-                "the address holds a secret, and the logger takes ureq's trace records, which show it: \
-                 set the level of `ureq` to debug",
-            ));
-        }
         let request = head("GET", url, headers).body(()).map_err(unsendable)?;
         let agent = self.agent()?;
-        let request = agent.configure_request(request).timeout_global(Some(limit)).build();
+        let request = agent.configure_request(request).timeout_global(Some(sooner(limit))).build();
         agent.run(request).map_err(|error| sent::failure(&error, Sent::Unsure)).and_then(Answer::read)
     }
 
@@ -61,7 +55,7 @@ impl Http {
         let head = head("POST", url, headers).header("content-type", content_type);
         let request = head.header("content-length", body.len()).body(SendBody::from_reader(&mut body));
         let request = request.map_err(unsendable)?;
-        let request = agent.configure_request(request).timeout_global(Some(limit)).build();
+        let request = agent.configure_request(request).timeout_global(Some(sooner(limit))).build();
         let result = agent.run(request);
         match (result, body.fate()) {
             (_, Fate::Withheld) => Ok(None),
@@ -72,12 +66,24 @@ impl Http {
     }
 
     fn agent(&self) -> Result<Agent, Failure> {
+        // At this level they write every byte that is sent and received into the log.
+        if log_enabled!(target: "ureq_proto::util", Level::Trace) || log_enabled!(target: "ureq::util", Level::Trace) {
+            return Err(Failure::rejected(
+                "nothing is sent while the logger takes trace records of `ureq` and `ureq_proto`, which hold secrets: set the \
+                 level of both to debug",
+            ));
+        }
         self.make_agent().map_err(Failure::rejected)
     }
 }
 
+/// Returns a limit that is reached before this one: whoever set it is told what happened, instead of giving up first.
+fn sooner(limit: Duration) -> Duration {
+    limit - (limit / 5).min(Duration::from_millis(250))
+}
+
 fn head(method: &str, url: &str, headers: &[(&str, &str)]) -> ureq::http::request::Builder {
-    let head = Request::builder().method(method).uri(url);
+    let head = Request::builder().method(method).uri(url).header("connection", "close");
     headers.iter().fold(head, |head, (name, value)| head.header(*name, *value))
 }
 

@@ -6,15 +6,21 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 5 | `wechat` `client_credentials` `refresh_token` `jwt_bearer` `token_exchange` | WeChat's tokens and tickets; the grants of OAuth 2.0 |
-//! | 4 | `command` `wecom` `github_app` `oauth` `oauth/endpoint` `oauth/client` `oauth/reply` | a command; WeCom's tokens, those of a GitHub App's installation; what the grants share |
-//! | 3 | `command/run` `command/output` `errcode` `site` `derived` `probe` | how a command runs; how Tencent answers; where a vendor is; tokens that tokens buy; tokens tried out |
-//! | 2 | `http` `http/settings` `http/answer` `http/sent` | one request: its settings, its limit, what became of it |
+//! | 5 | `by_name` `by_name/kinds` `by_name/first_login` `by_name/values` `by_name/any` | all of them, by names and settings as text |
+//! | 4 | `client_credentials` `refresh_token` `jwt_bearer` `token_exchange` | the grants of OAuth 2.0 |
+//! | 4 | `wechat` `wecom` `github_app` | WeChat's tokens and tickets; WeCom's; those of a GitHub App |
+//! | 4 | `command` | an external command as a source |
+//! | 3 | `oauth` `oauth/endpoint` `oauth/client` `oauth/reply` | what they share: the builder, the token endpoint, who asks, what it says |
+//! | 3 | `errcode` `site` | how Tencent's issuers answer; where a vendor is |
+//! | 3 | `derived` `probe` `command/run` `command/output` | a token that another manager's token buys; a new token tried out before it is used; one command |
+//! | 2 | `http` | one request: its settings, its limit, what became of it |
 //! | 1 | `secret` `jwt` | secrets from text, files and variables; signed assertions |
 //! | 0 | `failure` `error` `life` `refresh_token/login` | why there is no token; what `build` refuses; how long a token lives; what a login brings |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[cfg(feature = "by_name")]
+pub mod by_name;
 #[cfg(feature = "client_credentials")]
 mod client_credentials;
 #[cfg(all(unix, feature = "command"))]

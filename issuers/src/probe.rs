@@ -95,6 +95,37 @@ where
     }
 }
 
+/// Returns a probe that shows the token to this address as a bearer token (RFC 6750 §2.1), by GET: it works once the answer's status
+/// is one of success (2xx).
+///
+/// ```no_run
+/// use token_manager_issuers::probe::{Probed, bearer_get};
+/// use token_manager_issuers::{Client, ClientCredentials, Http, Secret};
+///
+/// let client = Client::basic("billing", Secret::env("BILLING_SECRET"));
+/// let source = ClientCredentials::at("https://issuer.example.com/token").client(client).build()?;
+/// let source = Probed::new(source, bearer_get("https://api.example.com/me", Http::new())?);
+/// # drop(source);
+/// # Ok::<(), token_manager_issuers::BuildError>(())
+/// ```
+///
+/// # Errors
+/// If the address cannot be asked.
+#[cfg(feature = "_http")]
+pub fn bearer_get(
+    url: impl Into<String>,
+    http: crate::Http,
+) -> Result<impl Fn(&str, Duration) -> bool + Send + Sync + 'static, crate::BuildError> {
+    let url = url.into();
+    http.check_url("bearer_get", &url)?;
+    http.check()?;
+    Ok(move |secret: &str, within: Duration| {
+        let bearer = format!("Bearer {secret}");
+        let answer = http.get(&url, &[("authorization", &bearer)], within);
+        answer.is_ok_and(|answer| (200..300).contains(&answer.status))
+    })
+}
+
 impl<S, P> fmt::Debug for Probed<S, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Probed").field("limit", &self.limit).finish_non_exhaustive()

@@ -94,7 +94,10 @@ impl Grant for RefreshToken {
         if self.was_refused(refresh) {
             return self.log_in(endpoint, attempt, LoginNeeded::Refused);
         }
-        match present(endpoint, attempt, refresh, &|| self.may_present(attempt))? {
+        let may_present = || self.may_present(attempt);
+        // Asked now, to spare a connection, and once more when the connection stands.
+        let asked = if may_present() { present(endpoint, attempt, refresh, &may_present)? } else { Asked::Withheld };
+        match asked {
             Asked::Granted(tokens) => Ok(fetched(tokens)),
             Asked::GrantRefused(failure) => {
                 log::warn!("the refresh token is of no use any more: {}", failure.cause);

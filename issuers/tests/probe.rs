@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use testbed::{Backing, Script, wait_until};
 use token_manager::FetchError;
-use token_manager_issuers::probe::Probed;
+use token_manager_issuers::Http;
+use token_manager_issuers::probe::{Probed, bearer_get};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -98,6 +99,28 @@ fn a_probe_that_panics_costs_no_token() {
         Backing::memory().builder("t").source(Probed::new(Script::new(HOUR).source(), probe)).build().unwrap();
     assert_eq!(manager.get().unwrap().secret(), "token-1");
     assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn an_api_is_asked_by_get_until_it_takes_the_token() {
+    let server = tiny_http::Server::http("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/me", server.server_addr());
+    let api = thread::spawn(move || {
+        let mut seen = Vec::new();
+        for status in [401, 503, 204] {
+            let request = server.recv_timeout(Duration::from_secs(60)).unwrap().expect("a probe");
+            let header = request.headers().iter().find(|header| header.field.equiv("Authorization")).unwrap();
+            seen.push(format!("{} {} {}", request.method(), request.url(), header.value));
+            request.respond(tiny_http::Response::empty(status)).unwrap();
+        }
+        seen
+    });
+    let probe = bearer_get(url, Http::new().no_proxy()).unwrap();
+    let source = Probed::new(Script::new(HOUR).source(), probe).limit(Duration::from_secs(8));
+    let manager = Backing::memory().builder("t").source(source).build().unwrap();
+    assert_eq!(manager.get().unwrap().secret(), "token-1");
+    assert_eq!(api.join().unwrap(), ["GET /me Bearer token-1"; 3]);
+    assert!(bearer_get("http://example.com/", Http::new()).is_err());
 }
 
 static LOGGED: Mutex<Vec<String>> = Mutex::new(Vec::new());

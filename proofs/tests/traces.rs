@@ -138,6 +138,7 @@ impl<T> Twin<T> {
             }
             Answer::Claimed(Claimed::Granted { generation, carry }) => {
                 *generation = self.grants.rank(*generation);
+                carry.iter_mut().for_each(|carry| carry.generation = self.grants.rank(carry.generation));
                 spans.extend(carry.iter_mut().filter_map(|carry| carry.presented.as_mut()).map(exact));
             }
             Answer::Claimed(Claimed::Busy { lease_left: span } | Claimed::Limited { retry_after: span }) => {

@@ -5,7 +5,8 @@ use crate::event::Event;
 use crate::flight::settle::{self, TimedFetch};
 use crate::reentrancy::ReentrancyGuard;
 use crate::source::{Attempt, FetchError};
-use crate::state::{Counters, State, retry_while_exhausted};
+use crate::state::{State, retry_while_exhausted};
+use crate::stats::Count;
 use crate::store::{Carried, Lease};
 use crate::threads;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
@@ -25,13 +26,13 @@ type FetchResult = Result<TimedFetch, FetchError>;
 
 /// Runs the source once, on the calling thread, until the fetch limit or `deadline` if that is sooner.
 pub fn fetch_here(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant) -> FetchResult {
-    Counters::count(&state.counters.fetches);
+    state.count(Count::Fetch);
     call_source(state, lease, claimed, deadline.min(fetch_deadline(state)))
 }
 
 /// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit.
 pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed) -> FetchResult {
-    Counters::count(&state.counters.fetches);
+    state.count(Count::Fetch);
     let deadline = fetch_deadline(state);
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
     let (tx, rx) = bounded(0);

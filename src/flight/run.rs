@@ -12,7 +12,8 @@ use crate::locks::Mutex;
 use crate::policy::{Execution, FIRST_PAUSE, MAX_ABANDONED, SAFETY_POLL, STORE_PAUSE};
 use crate::reentrancy::ReentrancyGuard;
 use crate::slot::Slot;
-use crate::state::{Counters, Outcome, State, retry_while_exhausted};
+use crate::state::{Outcome, State, retry_while_exhausted};
+use crate::stats::Count;
 use crate::store::{Claim, Claimed, Lease, StoreError};
 use crate::threads;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -121,7 +122,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
 /// Runs the flight on this thread and finishes it with an outcome, come what may.
 fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
     let _inside = ReentrancyGuard::enter(state.id);
-    Counters::count(&state.counters.flights);
+    state.count(Count::Flight);
     state.slot.postpone_for_flight();
     let seen = state.slot.seen();
     let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on)))
@@ -162,6 +163,9 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
             }
             Step::Fetch { generation, carry } => {
                 let owner = state.identity.owner().clone();
+                if updater_wait.is_silent() {
+                    state.count(Count::Takeover);
+                }
                 state.settings.emit(Event::Granted { generation, owner: owner.to_string() });
                 let lease = Lease { owner, attempt, generation };
                 let claimed = fetch::Claimed { carry, lease: claim.lease, at: asked_at };
@@ -190,6 +194,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
             }
             Step::Pause(pause) => return Err(Error::paused(pause.class, pause.retry_after)),
             Step::Limited { retry_after } => {
+                state.count(Count::Limited);
                 state.settings.emit(Event::Limited { retry_after });
                 return Err(Error::limited(retry_after));
             }

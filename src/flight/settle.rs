@@ -7,7 +7,8 @@ use crate::event::Event;
 use crate::policy::POLL;
 use crate::settings::Settings;
 use crate::source::{FetchError, Fetched};
-use crate::state::{Counters, State, retry_while_exhausted};
+use crate::state::{State, retry_while_exhausted};
+use crate::stats::Count;
 use crate::store::{Committed, Failure, Lease, StoreError, StoreErrorKind};
 use crate::uncommitted::Uncommitted;
 use std::thread;
@@ -25,6 +26,7 @@ pub fn commit(state: &State, lease: &Lease, TimedFetch { fetched, asked_at }: Ti
     let (received_at, generation, lifetime) = (Moment::now(), lease.generation, fetched.lifetime);
     let took = received_at.since(asked_at);
     let Usable { left: usable, slow } = decide::usable(&state.settings.policy.window, lifetime, took);
+    state.fetched_in(took);
     state.settings.emit(Event::Fetched { generation, took, lifetime });
     if slow {
         state.settings.emit(Event::Slow { generation, took, lifetime });
@@ -114,6 +116,7 @@ fn try_commit(state: &State, result: &Uncommitted) -> Result<(), StoreError> {
             if !state.slot.holds(generation) {
                 state.adopt(result.stored(now, doubted), now);
             } else if doubted {
+                state.count(Count::Doubt);
                 state.slot.doubt(generation);
             }
         }
@@ -125,7 +128,7 @@ fn try_commit(state: &State, result: &Uncommitted) -> Result<(), StoreError> {
 
 /// Tells the fleet of the failure; the error says how long this process pauses.
 pub fn give_up(state: &State, lease: &Lease, error: FetchError, until: Option<Instant>) -> Error {
-    Counters::count(&state.counters.failures);
+    state.failed(error.class);
     let (class, error) = (error.class, report_failure(state, lease, error, until));
     state.settings.emit(Event::Failed { class, retry_after: error.retry_after().unwrap_or_default() });
     error

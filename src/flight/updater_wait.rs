@@ -12,26 +12,35 @@ use std::time::Duration;
 pub struct UpdaterWait {
     attempt: u64,
     round: u32,
+    /// Whether the last wait ended without a word.
+    is_silent: bool,
     subscription: Option<Box<dyn Subscription>>,
 }
 
 impl UpdaterWait {
     pub fn new(attempt: u64) -> UpdaterWait {
-        UpdaterWait { attempt, round: 0, subscription: None }
+        UpdaterWait { attempt, round: 0, is_silent: false, subscription: None }
+    }
+
+    /// Returns whether there was an updater to wait for, of which nothing was heard.
+    pub fn is_silent(&self) -> bool {
+        self.is_silent
     }
 
     /// Waits until another claim is worth its while: a change, the end of the lease, or a timer. No longer than `at_most`.
     pub fn wait(&mut self, state: &State, lease_left: Duration, at_most: Duration) {
         self.round += 1;
         let fraction = state.fraction(self.attempt << 32 | u64::from(self.round));
-        if let Err(error) = self.wait_for_event(&state.settings, decide::watch(lease_left, at_most, fraction)) {
+        let change = self.wait_for_event(&state.settings, decide::watch(lease_left, at_most, fraction));
+        self.is_silent = !matches!(change, Ok(Some(_)));
+        if let Err(error) = change {
             log::debug!(target: "token_manager", "{}: polling, for lack of events: {error}", state.settings.name);
             self.subscription = None;
             thread::sleep(decide::poll(self.round - 1, at_most));
         }
     }
 
-    fn wait_for_event(&mut self, settings: &Settings, at_most: Duration) -> Result<(), StoreError> {
+    fn wait_for_event(&mut self, settings: &Settings, at_most: Duration) -> Result<Option<Change>, StoreError> {
         let Settings { store, name, .. } = settings;
         let subscription = match &mut self.subscription {
             Some(subscription) => subscription,
@@ -39,7 +48,7 @@ impl UpdaterWait {
                 let subscription = self.subscription.insert(store.subscribe(name)?);
                 // The event may have passed before the subscription stood: then nobody fetches any more.
                 if !store.has_updater(name).unwrap_or(false) {
-                    return Ok(());
+                    return Ok(None);
                 }
                 subscription
             }
@@ -49,7 +58,7 @@ impl UpdaterWait {
             match subscription.wait(clock::left(until))? {
                 // What casts doubt on a token does not bring one.
                 Some(Change::Doubted(_)) if !clock::left(until).is_zero() => {}
-                _ => return Ok(()),
+                change => return Ok(change),
             }
         }
     }

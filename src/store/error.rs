@@ -17,8 +17,36 @@ pub enum StoreErrorKind {
     Exhausted,
     /// A key holds something that this library did not write, or an answer has the wrong form.
     Malformed,
+    /// What it keeps is sealed by a key that is not at hand, was changed or moved, or lies in clear where it must not.
+    Sealed,
     /// Anything else; the message tells.
     Other,
+}
+
+impl StoreErrorKind {
+    /// All kinds, for those who count them.
+    pub const ALL: [StoreErrorKind; 7] = [
+        StoreErrorKind::Unreachable,
+        StoreErrorKind::Denied,
+        StoreErrorKind::NotWritable,
+        StoreErrorKind::Exhausted,
+        StoreErrorKind::Malformed,
+        StoreErrorKind::Sealed,
+        StoreErrorKind::Other,
+    ];
+
+    /// Returns the kind as text: `unreachable`, `denied`, `not_writable`, `exhausted`, `malformed`, `sealed` or `other`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            StoreErrorKind::Unreachable => "unreachable",
+            StoreErrorKind::Denied => "denied",
+            StoreErrorKind::NotWritable => "not_writable",
+            StoreErrorKind::Exhausted => "exhausted",
+            StoreErrorKind::Malformed => "malformed",
+            StoreErrorKind::Sealed => "sealed",
+            StoreErrorKind::Other => "other",
+        }
+    }
 }
 
 /// Why the store did not do as asked. Holds no secret.

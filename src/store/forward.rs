@@ -14,12 +14,23 @@ macro_rules! forward {
             $inner.claim(name, claim)
         }
 
-        fn renew(&$store, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
-            $inner.renew(name, lease, length)
-        }
-
         fn commit(&$store, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
             $inner.commit(name, lease, grant)
+        }
+
+        fn offer(&$store, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
+            $inner.offer(name, token)
+        }
+
+        $crate::store::forward::forward_unsealed!($store => $inner);
+    };
+}
+
+/// Writes those in which nothing secret passes.
+macro_rules! forward_unsealed {
+    ($store:ident => $inner:expr) => {
+        fn renew(&$store, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
+            $inner.renew(name, lease, length)
         }
 
         fn record_failure(
@@ -33,10 +44,6 @@ macro_rules! forward {
 
         fn invalidate(&$store, name: &TokenName, generation: u64) -> Result<(), StoreError> {
             $inner.invalidate(name, generation)
-        }
-
-        fn offer(&$store, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
-            $inner.offer(name, token)
         }
 
         fn lift_pause(&$store, name: &TokenName, egress: &str) -> Result<(), StoreError> {
@@ -64,7 +71,7 @@ macro_rules! forward {
         }
     };
 }
-pub(super) use forward;
+pub(super) use {forward, forward_unsealed};
 
 impl<S: Store + ?Sized> Store for Box<S> {
     forward!(self => (**self));

@@ -81,6 +81,8 @@ pub enum Claimed {
 pub struct Carried {
     /// The secret text.
     pub secret: Secret,
+    /// The fetch that left it.
+    pub generation: u64,
     /// How long ago another fetch first presented it to the issuer, if one did and nobody knows that it was not consumed.
     pub presented: Option<Duration>,
 }

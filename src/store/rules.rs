@@ -224,7 +224,7 @@ impl TokenState {
 
     /// Returns the carried secret with what this lease is to know of its presentation, and marks it as presented by this lease.
     fn hand_out_carry(&mut self, now: u64, lease: &Lease) -> Option<Carried> {
-        let Carry { secret, presented, .. } = self.carry.as_mut()?;
+        let Carry { secret, generation, presented, .. } = self.carry.as_mut()?;
         let by_others = presented.take_if(|presented| presented.by.as_ref() != Some(lease));
         // By a clock that was set back it is as long ago as that clock was ahead.
         let age = by_others.as_ref().map(|others| Duration::from_millis(now.abs_diff(others.at) / 1000));
@@ -233,7 +233,7 @@ impl TokenState {
             Some(Presented { at, .. }) => *presented = Some(Presented { by: None, at }),
             None => drop(presented.get_or_insert(Presented { by: Some(lease.clone()), at: now })),
         }
-        Some(Carried { secret: secret.clone(), presented: age })
+        Some(Carried { secret: secret.clone(), generation: *generation, presented: age })
     }
 
     /// Returns the stored token unless it is invalid.

@@ -140,7 +140,7 @@ pub fn threads_named(beginning: &str) -> usize {
 }
 
 /// Waits until the condition holds.
-pub fn wait_until(what: &str, condition: impl Fn() -> bool) {
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < LONG, "waited in vain until {what}");

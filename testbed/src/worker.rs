@@ -13,7 +13,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use token_manager::{Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager};
+use token_manager::{
+    Attempt, Budget, Event, Execution, Fetched, FreshGuard, RedisStore, Token, TokenManager, TokenSource,
+};
 
 /// Holds the orders' settings, as in `redis=redis://127.0.0.1:6379/ issuer=http://127.0.0.1:8080 lease=3000`.
 pub const SETTINGS: &str = "TOKEN_MANAGER_WORKER";
@@ -24,10 +26,15 @@ const SHOWN: u64 = 50;
 
 /// Takes orders until the input ends; returns at once if this process was not started as a worker.
 pub fn work_if_ordered() {
+    work_with(|settings| client::http_source(settings["issuer"].to_string()));
+}
+
+/// As [`work_if_ordered`], with a source of the caller's, made by the settings.
+pub fn work_with<S: TokenSource>(source: impl FnOnce(&HashMap<&str, &str>) -> S) {
     let Ok(settings) = env::var(SETTINGS) else { return };
     let settings: HashMap<&str, &str> = settings.split(' ').filter_map(|pair| pair.split_once('=')).collect();
     let gate = Arc::new(Gate::default());
-    let mut worker = Worker::new(build(&settings, &gate), settings["issuer"]);
+    let mut worker = Worker::new(build(&settings, &gate, source), settings["issuer"]);
     worker.stale_after += settings.get("stale").map_or(Duration::ZERO, |more| Duration::from_millis(number(more)));
     say(&format!("ready pid={}", std::process::id()));
     let (mut fresh, mut load) = (None::<FreshGuard>, None::<Load>);
@@ -47,6 +54,7 @@ pub fn work_if_ordered() {
             ["fresh", "off"] => fresh = None,
             ["load", threads, pause] => load = Some(worker.load(number(threads), Duration::from_millis(number(pause)))),
             ["halt"] => worker.halt(load.take()),
+            ["rest"] => worker.rest(),
             ["stats"] => worker.stats(),
             ["storm", lasts, restart] => storm(Duration::from_millis(number(lasts)), restart == "restart"),
             ["starve"] => starve(),
@@ -60,7 +68,11 @@ pub fn work_if_ordered() {
     std::process::exit(0);
 }
 
-fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
+fn build<S: TokenSource>(
+    settings: &HashMap<&str, &str>,
+    gate: &Arc<Gate>,
+    source: impl FnOnce(&HashMap<&str, &str>) -> S,
+) -> TokenManager {
     let millis = |key: &str| settings.get(key).map(|value| Duration::from_millis(number(value)));
     let mut options = RedisStore::options(settings["redis"]);
     if let Some(limit) = millis("io") {
@@ -85,7 +97,7 @@ fn build(settings: &HashMap<&str, &str>, gate: &Arc<Gate>) -> TokenManager {
             thread::sleep(pause);
             Ok(Fetched::new(format!("local-{}", attempt.generation()), Duration::from_secs(600)))
         }),
-        None => builder.source(client::http_source(settings["issuer"].to_string())),
+        None => builder.source(source(settings)),
     };
     if let Some(lease) = millis("lease") {
         builder = builder.lease(lease);
@@ -217,6 +229,23 @@ impl Worker {
         let summary =
             threads.into_iter().filter_map(|thread| thread.join().ok()).fold(Summary::default(), Summary::and);
         say(&format!("got tag=load {summary}"));
+    }
+
+    /// Calls until no flight is left that could bring another token than the last.
+    fn rest(&self) {
+        let rests = (0..300).any(|_| {
+            let first = self.manager.get_within(SLACK);
+            let is_quiet = self.manager.quiesce(SLACK);
+            let Ok(last) = self.manager.get_within(SLACK) else {
+                thread::sleep(Duration::from_millis(100));
+                return false;
+            };
+            let is_same = first.is_ok_and(|first| first.generation() == last.generation());
+            self.newest.fetch_max(last.generation(), Ordering::SeqCst);
+            *self.last.lock() = Some(last);
+            is_same && is_quiet
+        });
+        say(&format!("rested ok={rests}"));
     }
 
     fn stats(&self) {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use token_manager_issuers::by_name::{ByName, Form};
 
 fn read(path: &str) -> String {
     fs::read_to_string(capi().join(path)).expect("a file of this crate")
@@ -67,9 +68,11 @@ fn each_section_of_the_header_has_a_file() {
         ("Errors", "error"),
         ("Stores", "store"),
         ("The fetch callback", "source"),
+        ("Issuers", "issuer"),
         ("Options", "options"),
         ("Tokens", "token"),
         ("Managers", "manager"),
+        ("What is seen", "views"),
         ("Log and version", "logging"),
     ];
     let mut found = 0;
@@ -88,6 +91,27 @@ fn each_section_of_the_header_has_a_file() {
     assert_eq!(found, functions(&header).count());
 }
 
+#[test]
+fn the_header_names_every_kind_of_issuer_and_every_setting() {
+    let header = read("include/token_manager.h");
+    let section = header.split("/* ---- Issuers").nth(1).and_then(|rest| rest.split("*/").next()).expect("a section");
+    let words = section.split(|c: char| !(c.is_alphanumeric() || "._*+".contains(c)));
+    let words: BTreeSet<_> = words.map(|word| word.trim_end_matches('.')).collect();
+    for kind in ByName::kinds() {
+        assert!(words.contains(kind), "{kind} is not in the header");
+        for (name, form) in ByName::new(kind).expect("a kind").settings() {
+            let written = match form {
+                Form::Secret => format!("{name}*"),
+                Form::Texts => format!("{name}+"),
+                Form::Named if name == "exit_code" => "exit_code.NUMBER+".to_owned(),
+                Form::Named => format!("{name}.NAME+"),
+                _ => name.to_owned(),
+            };
+            assert!(words.contains(&*written), "{written} of {kind} is not in the header");
+        }
+    }
+}
+
 /// Returns the functions that a text declares.
 fn functions(text: &str) -> impl Iterator<Item = &str> {
     let declarations = text.lines().filter(|line| !line.starts_with([' ', '/', '#', 't']) || line.starts_with("tkm_"));
@@ -103,7 +127,7 @@ fn the_structures_have_the_form_that_the_library_asserts() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("structures.c");
     let text = "#include <stddef.h>\n#include <token_manager.h>\n\
         int main(void) {\n\
-          if (sizeof(tkm_stats) != 56 || offsetof(tkm_stats, abandoned) != 48) return 1;\n\
+          if (sizeof(tkm_stats) != 104 || offsetof(tkm_stats, abandoned) != 48 || offsetof(tkm_stats, expires_in_ms) != 96) return 1;\n\
           if (sizeof(tkm_inspection) != 160) return 2;\n\
           return offsetof(tkm_inspection, carries) != 72 || offsetof(tkm_inspection, updater) != 76;\n\
         }\n";

@@ -1,6 +1,7 @@
 //! Programs in C, C++ and Python, compiled against the installed library and run against a real Redis and the issuer.
 
 mod header;
+mod issuers;
 mod memory;
 mod toolchain;
 
@@ -61,6 +62,19 @@ fn the_quickstart_prints_what_the_fleet_has_fetched() {
     let start = |command: &str| run(Command::new(&program).arg(world.redis.url()).arg(command));
     assert_eq!(start("printf first"), "Authorization: Bearer first\n");
     assert_eq!(start("printf second"), "Authorization: Bearer first\n", "it is valid still");
+}
+
+#[test]
+fn a_token_of_a_c_program_lies_in_redis_sealed() {
+    let (world, folder) = (World::start(), tempfile::tempdir().expect("a folder"));
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "k1 q6urq6urq6urq6urq6urq6urq6urq6urq6urq6urq6s=\n").expect("a file of keys");
+    let program = compile("sealed.c", Build::Release, Link::Shared, &[]);
+    let secret = run(world.command(&program).arg(&keys));
+    let lies = world.redis.command(&["HGET", "tm:{sealed}:sealed:token", "value"]);
+    assert!(lies.starts_with("tm1.k1.") && !lies.contains(secret.trim()), "{lies}");
+    assert_eq!(run(world.command(&program).arg(&keys)), secret, "another process opens it");
+    assert_eq!(world.asked(), 1);
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) may_send: &'a dyn Fn() -> bool,
 }
 
-/// What became of a request that did not fail.
+/// What became of a request that was answered, or withheld.
 pub(crate) enum Asked {
     Granted(Tokens),
     GrantRefused(Failure),
@@ -98,24 +98,32 @@ impl Endpoint {
         match &self.client {
             None => send(Credentials::default()),
             Some(client) => client.prove(&self.audience(attempt.remaining())?, send),
-        }
+        }?
     }
 
-    fn send(&self, url: &str, ask: &Ask<'_>, credentials: &Credentials, limit: Duration) -> Result<Asked, Failure> {
+    /// The outer failure is one that other credentials of this client might have prevented.
+    fn send(
+        &self,
+        url: &str,
+        ask: &Ask<'_>,
+        credentials: &Credentials,
+        limit: Duration,
+    ) -> Result<Result<Asked, Failure>, Failure> {
         let mut form = Serializer::new(String::new());
         form.extend_pairs(ask.form).extend_pairs(&self.parameters).extend_pairs(&credentials.form);
         let header: Vec<_> = credentials.header.iter().map(|value| ("authorization", value.as_str())).collect();
         let kind = "application/x-www-form-urlencoded";
         let answer = self.http.post_while(ask.may_send, url, &header, kind, &form.finish(), limit)?;
-        let Some(answer) = answer else { return Ok(Asked::Withheld) };
+        let Some(answer) = answer else { return Ok(Ok(Asked::Withheld)) };
         match Reply::read(&answer, self.default_life) {
-            Reply::Granted(tokens) => Ok(Asked::Granted(tokens)),
-            Reply::GrantRefused(failure) => Ok(Asked::GrantRefused(failure)),
+            Reply::Granted(tokens) => Ok(Ok(Asked::Granted(tokens))),
+            Reply::GrantRefused(failure) => Ok(Ok(Asked::GrantRefused(failure))),
             // Whoever broke down may have done so on its way back from the grant; 503 says that it did not begin.
             Reply::FailedBy(500..=502 | 504.., failure) if ask.consumes => {
-                Err(Failure { class: FailureClass::UnknownOutcome, ..failure })
+                Ok(Err(Failure { class: FailureClass::UnknownOutcome, ..failure }))
             }
-            Reply::ClientRefused(failure) | Reply::Failed(failure) | Reply::FailedBy(_, failure) => Err(failure),
+            Reply::Failed(failure) | Reply::FailedBy(_, failure) => Ok(Err(failure)),
+            Reply::ClientRefused(failure) => Err(failure),
         }
     }
 

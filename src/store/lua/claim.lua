@@ -9,7 +9,8 @@
 --       burst        how many fetches may be made at once; 0: a claim without the right to fetch
 -- Replies
 --       token gen value left_ms life_ms doubted
---       granted gen [carry [presented_ms]], where presented is how long ago it was first presented to the issuer, by others
+--       granted gen [carry carry_gen [presented_ms]], where presented is how long ago it was first presented to the issuer, by
+--         others
 --       busy left_ms
 --       paused left_ms class
 --       limited left_ms
@@ -27,14 +28,14 @@ end
 -- Answers the updater of this lease, which alone is told what is carried.
 local granted = function(gen)
   local lease = lease_of(gen, ARGV[1], ARGV[2])
-  local carry = redis.call('HMGET', KEYS[6], 'value', 'presented_by', 'presented_at')
+  local carry = redis.call('HMGET', KEYS[6], 'value', 'presented_by', 'presented_at', 'gen')
   if carry[1] and carry[2] ~= lease then
     -- Whoever is the second to present it cannot say any more that it was not consumed.
     redis.call('HSET', KEYS[6], 'presented_by', carry[3] and '' or lease, 'presented_at', carry[3] or int(now))
   end
   -- By a clock that was set back it is as long ago as that clock was ahead.
   local presented = carry[3] and carry[2] ~= lease and math.floor(math.abs(now - tonumber(carry[3])) / 1000)
-  return {'granted', gen, carry[1] or nil, presented or nil}
+  return {'granted', gen, carry[1] or nil, carry[4] or nil, presented or nil}
 end
 
 local updater = redis.call('GET', KEYS[5])

@@ -72,7 +72,7 @@ impl Reply {
     }
 
     fn carried(&self) -> Option<Carried> {
-        Some(Carried { secret: Secret::new(self.word(2)?), presented: self.millis(3) })
+        Some(Carried { secret: Secret::new(self.word(2)?), generation: self.number(3)?, presented: self.millis(4) })
     }
 
     fn stored(&self) -> Option<Stored> {
