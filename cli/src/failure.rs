@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 use std::{fmt, io};
-use token_manager::store::StoreError;
+use token_manager::store::{StoreError, StoreErrorKind};
 use token_manager::{Error, ErrorKind, FailureClass};
 use token_manager_config::ConfigError;
 
@@ -44,6 +44,7 @@ impl From<Error> for Failure {
             ErrorKind::Limited | ErrorKind::Timeout => LATER,
             ErrorKind::Source(FailureClass::CredentialsRejected) => REJECTED,
             ErrorKind::Source(_) => LATER,
+            ErrorKind::Store if is_sealed(&error) => CONFIG,
             ErrorKind::Store => STORE,
             ErrorKind::Config => CONFIG,
             _ => SOFTWARE,
@@ -54,7 +55,8 @@ impl From<Error> for Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        Failure::new(STORE, with_causes(&error))
+        let exit = if error.kind() == StoreErrorKind::Sealed { CONFIG } else { STORE };
+        Failure::new(exit, with_causes(&error))
     }
 }
 
@@ -62,6 +64,12 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Failure {
         Failure::new(CONFIG, error.to_string())
     }
+}
+
+/// Returns whether the store answers, and a key is missing to open what it has.
+fn is_sealed(error: &Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<StoreError>());
+    cause.is_some_and(|cause| cause.kind() == StoreErrorKind::Sealed)
 }
 
 fn with_causes(error: &dyn StdError) -> String {

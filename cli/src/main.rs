@@ -15,16 +15,22 @@
 
 mod agent;
 mod args;
+mod bench;
 mod commands;
 mod exec;
 mod failure;
 mod held;
 mod helpers;
+mod inspect;
 mod keeper;
 mod logger;
 mod manual;
 mod output;
+mod page;
+mod screen;
 mod sink;
+mod trail;
+mod watch;
 
 use args::{Args, Asked};
 use failure::Failure;
@@ -98,7 +104,11 @@ fn run(args: &Args) -> Result<u8, Failure> {
             held::lift_pause(&config, args.name(1)?)?;
             print("the pauses were lifted\n").map(|()| 0)
         }
-        name => Err(Failure::usage(format!("tkm {name} is not there yet"))),
+        "inspect" => inspect::run(&config, args).map(|()| 0),
+        "watch" => watch::run(&config, args).map(|()| 0),
+        "log" => trail::run(&config, args).map(|()| 0),
+        "bench" => bench::run(&config, args).map(|()| 0),
+        name => Err(Failure::new(failure::SOFTWARE, format!("nobody has taught tkm to {name}"))),
     }
 }
 

@@ -58,7 +58,7 @@ use std::time::Duration;
 use std::{fmt, fs};
 use stores::Opened;
 use text::Text;
-use token_manager::store::TokenName;
+use token_manager::store::{SealedStore, TokenName};
 use token_manager::{Attempt, Budget, Builder, RedisStore, Store, TokenManager};
 
 /// Reads a span as the file has them: `300ms`, `10s`, `5m`, `2h`, `7d`.
@@ -107,9 +107,6 @@ impl Config {
         for name in self.settings.tokens.keys() {
             wrong.extend(self.manager(name).err());
             wrong.extend(self.check_files(name));
-        }
-        if self.settings.sealed.is_some() {
-            wrong.extend(self.refuse_sealed().err());
         }
         wrong.sort_by_key(ConfigError::line);
         wrong.dedup();
@@ -317,8 +314,10 @@ impl Config {
         let place = self.place_of(&format!("stores.{store}"));
         let settings = &self.settings.stores[store];
         let mut made = stores::open(settings, &place, inline)?;
-        if self.settings.sealed.is_some() {
-            self.refuse_sealed()?;
+        if let Some(sealed) = &self.settings.sealed {
+            let keys = stores::keyring(&sealed.keys, &self.place_of("sealed.keys"))?;
+            let store = SealedStore::new(made.store, keys);
+            made.store = Arc::new(if sealed.accept_unsealed { store.accept_unsealed() } else { store });
         }
         if let (Some(audit), Some(redis)) = (&self.settings.audit, &made.redis) {
             let keep = audit.entries.unwrap_or(AUDIT_ENTRIES);
@@ -326,12 +325,6 @@ impl Config {
         }
         opened.insert((store.to_owned(), inline), made.clone());
         Ok(made)
-    }
-
-    fn refuse_sealed(&self) -> Result<(), ConfigError> {
-        Err(self
-            .text
-            .error("sealed", "this build does not seal what it stores; use one that does, or remove the table"))
     }
 
     fn check_files(&self, name: &str) -> Vec<ConfigError> {

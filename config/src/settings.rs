@@ -112,7 +112,6 @@ pub struct Agent {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[allow(dead_code, reason = "for builds that seal")]
 pub struct Sealed {
     pub keys: SecretAt,
     #[serde(default)]

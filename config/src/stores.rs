@@ -3,7 +3,9 @@
 use crate::error::ConfigError;
 use crate::place::Place;
 use crate::settings::Store as Settings;
+use crate::value::{Origin, SecretAt};
 use std::sync::Arc;
+use token_manager::store::{Keyring, SealingKey};
 use token_manager::{MemoryStore, RedisStore, Store};
 
 /// A store that is open, shared by all tokens that are in it.
@@ -37,6 +39,23 @@ pub fn open(settings: &Settings, place: &Place<'_>, inline: bool) -> Result<Open
         "redis" | "rediss" | "unix" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
         | "rediss+cluster" => redis(settings, &url, place, inline),
         _ => Err(at.error(format!("is no address of a store; write one of {SCHEMES}"))),
+    }
+}
+
+/// Finds the keys that seal; files and variables are read by whoever needs a key.
+pub fn keyring(at: &SecretAt, place: &Place<'_>) -> Result<Keyring, ConfigError> {
+    if at.or.is_some() {
+        return Err(place.below("or").error("a ring has all its keys in one place, the newest first; remove this"));
+    }
+    match &at.origin {
+        Origin::File(path) => Ok(Keyring::file(place.folder().join(path))),
+        Origin::Variable(name) => Ok(Keyring::env(name)),
+        Origin::Inline(text) => {
+            place.check_inline()?;
+            let lines = text.split([',', '\n']).map(str::trim).filter(|line| !line.is_empty());
+            let keys = lines.map(SealingKey::parse).collect::<Result<_, _>>();
+            keys.map(Keyring::new).map_err(|error| place.error(error.to_string()))
+        }
     }
 }
 

@@ -4,4 +4,6 @@ mod agent;
 mod exec;
 mod get;
 mod helpers;
+mod operators;
 mod support;
+mod trail;

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 use tempfile::TempDir;
 use testbed::redis_server::RedisServer;
@@ -28,7 +28,6 @@ pub enum Mood {
 /// What an issuer has done.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub at: SystemTime,
     pub mood: Mood,
     pub token: Option<String>,
 }
@@ -86,10 +85,6 @@ impl Issuer {
         self.state.0.lock().expect("a lock").log.clone()
     }
 
-    pub fn granted(&self) -> usize {
-        self.log().iter().filter(|asked| asked.token.is_some()).count()
-    }
-
     /// Waits until it has been asked so often.
     pub fn wait_for(&self, count: usize) {
         let (state, changed) = &*self.state;
@@ -113,7 +108,7 @@ fn answer(mut request: tiny_http::Request, state: &(Mutex<State>, Condvar)) {
     let number = 1 + now.log.iter().filter(|asked| asked.token.is_some()).count();
     let token = now.secret.clone().unwrap_or(format!("tkm-secret-{number}"));
     let grants = matches!(mood, Mood::Grants | Mood::Loses);
-    now.log.push(Asked { at: SystemTime::now(), mood, token: grants.then(|| token.clone()) });
+    now.log.push(Asked { mood, token: grants.then(|| token.clone()) });
     drop(now);
     state.1.notify_all();
     thread::sleep(latency);
