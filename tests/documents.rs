@@ -32,12 +32,13 @@ fn every_file_that_the_maps_name_exists() {
 fn every_file_of_tests_is_on_the_map() {
     let guide = read("CONTRIBUTING.md");
     let named: Vec<&str> = quoted(&guide).collect();
-    for entry in fs::read_dir(root().join("tests")).expect("a folder") {
+    let entries = ["tests", "issuers/tests"].map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
+    for entry in entries.into_iter().flatten() {
         let path = entry.expect("an entry").path();
-        let main = path.join("main.rs");
-        let file = if main.exists() { main } else { path };
-        let name = file.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();
-        assert!(name.ends_with("support") || named.contains(&&*name), "{name} is not named in CONTRIBUTING.md");
+        let name = |path: &Path| path.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();
+        let names = [name(&path), name(&path.join("main.rs"))];
+        let is_named = names.iter().any(|name| named.contains(&&**name));
+        assert!(is_named || path.ends_with("support"), "{} is not named in CONTRIBUTING.md", names[0]);
     }
 }
 
@@ -60,6 +61,13 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(links > 12, "only {links} links");
+}
+
+#[test]
+fn the_client_in_the_readme_is_the_example_that_compiles() {
+    let (readme, example) = (read("README.md"), read("issuers/examples/oauth_client.rs"));
+    let shown = example.split("// README: from here\n").nth(1).expect("the mark");
+    assert!(readme.contains(&format!("```rust,ignore\n{shown}```")), "README.md shows another client:\n{shown}");
 }
 
 /// Returns the anchor that a heading gets.
@@ -86,7 +94,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn names_a_test((path, _): &(&str, &str)) -> bool {
-    ["tests/", "proofs/", "src/"].iter().any(|root| path.starts_with(root))
+    ["tests/", "proofs/", "src/", "issuers/", "capi/"].iter().any(|root| path.starts_with(root))
 }
 
 /// Returns the text of a file, or of every file of a folder.

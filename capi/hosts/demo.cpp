@@ -109,4 +109,14 @@ int main(int argc, char **argv) {
   CHECK(second.generation() > first.generation() && second.secret() != first.secret());
   CHECK(second.expires_in().count() > 0 && asked == 3);
   std::printf("ok works\n");
+
+  // A source of the library's own, in place of a function.
+  tkm_issuer *source = nullptr;
+  tkm_options *own = options("issuer", redis);
+  CHECK(tkm_issuer_new("client_credentials", &source, nullptr) == TKM_OK);
+  CHECK(tkm_issuer_set(source, "url", (std::string(argv[2]) + "/token").c_str(), nullptr) == TKM_OK);
+  CHECK(tkm_issuer_set(source, "client_id", "billing", nullptr) == TKM_OK);
+  CHECK(tkm_options_issuer(own, source, nullptr) == TKM_OK);
+  CHECK(!tkm::manager(own).get().secret().empty());
+  std::printf("ok issuer\n");
 }

@@ -1,7 +1,7 @@
 //! The log callback, and the version. This library has a logger of its own, apart from any other Rust in the program.
 
 use crate::outcome::Code;
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use std::ffi::{CString, c_char, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -26,10 +26,15 @@ struct Forward;
 
 impl Log for Forward {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::max_level()
+        // At this level the HTTP client writes every byte that it sends, secrets too; sources refuse to send while anybody takes it.
+        let holds_secrets = metadata.level() == Level::Trace && metadata.target().starts_with("ureq");
+        metadata.level() <= log::max_level() && !holds_secrets
     }
 
     fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
         let Some(gate) = GATE.get() else { return };
         let _open = gate.get(RwLock::default).read().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: it is freed behind the closed gate only, after another one took its place.

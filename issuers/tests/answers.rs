@@ -5,11 +5,12 @@ mod support;
 use serde_json::json;
 use std::time::{Duration, SystemTime};
 use support::{
-    at, client_credentials, failure, field, form, granted, in_turn, manager, refresh_token, rotated, saying, told,
+    at, client_credentials, failure, field, granted, in_turn, manager, refresh_token, rotated, saying, told,
 };
+use testbed::keys::Keys;
 use testbed::stand_in::{StandIn, Told};
 use token_manager::FailureClass::{self, CredentialsRejected, Throttled, Unavailable, UnknownOutcome};
-use token_manager_issuers::{Client, ClientCredentials, Login, LoginNeeded, Secret};
+use token_manager_issuers::{Client, ClientCredentials, Http, Login, LoginNeeded, Secret};
 
 #[test]
 fn expires_in_is_taken_as_it_comes() {
@@ -115,32 +116,6 @@ fn retry_after_is_read_in_seconds_and_as_a_date_by_the_issuers_own_clock() {
 }
 
 #[test]
-fn what_was_set_is_what_is_sent() {
-    let issuer = StandIn::start(|_| Some(granted("token")));
-    let url = format!("{}/token", issuer.url());
-    let source =
-        ClientCredentials::at(url).client(Client::basic("an id/%+", "a:secret é")).scope("none").scope("read write");
-    let source =
-        source.audience("one").audience("two").resource("https://api.example.com/?a=b&c").parameter("tenant", "x y");
-    manager(source.build().unwrap()).get().unwrap();
-    let heard = &issuer.heard()[0];
-    let expected = [
-        ("grant_type", "client_credentials"),
-        ("scope", "read write"),
-        ("audience", "one"),
-        ("audience", "two"),
-        ("resource", "https://api.example.com/?a=b&c"),
-        ("tenant", "x y"),
-    ];
-    assert_eq!(form(heard), expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    // an+id%2F%25%2B:a%3Asecret+%C3%A9, as RFC 6749 §2.3.1 wants it.
-    let basic = "Basic YW4raWQlMkYlMjUlMkI6YSUzQXNlY3JldCslQzMlQTk=";
-    assert_eq!(heard.header("authorization"), Some(basic));
-    assert_eq!((heard.method.as_str(), heard.path.as_str()), ("POST", "/token"));
-    assert_eq!(heard.header("content-type"), Some("application/x-www-form-urlencoded"));
-}
-
-#[test]
 fn the_second_secret_is_tried_once_where_the_first_is_refused_and_nowhere_else() {
     let refused = || Some(Told::new(401, r#"{"error":"invalid_client"}"#));
     let two = || Client::post("id", Secret::text("blue").or(Secret::text("green").or(Secret::text("never"))));
@@ -178,7 +153,13 @@ fn an_issuers_metadata_is_asked_once_and_believed_only_of_itself() {
                 let endpoint = "http://issuer.example.com/token";
                 Told::new(200, json!({ "issuer": format!("{host}/plain"), "token_endpoint": endpoint }).to_string())
             }
-            "/deep/token" => granted("token"),
+            "/.well-known/oauth-authorization-server/certified" => {
+                let aliases = json!({ "token_endpoint": format!("{host}/certified/token") });
+                let own = format!("{host}/certified");
+                let known = json!({ "issuer": own, "token_endpoint": endpoint, "mtls_endpoint_aliases": aliases });
+                Told::new(200, known.to_string())
+            }
+            "/deep/token" | "/certified/token" => granted("token"),
             _ => Told::new(503, ""),
         })
     });
@@ -191,6 +172,12 @@ fn an_issuers_metadata_is_asked_once_and_believed_only_of_itself() {
     let paths: Vec<String> = issuer.heard().into_iter().map(|heard| heard.path).collect();
     let well_known = ["/.well-known/oauth-authorization-server/tenant", "/tenant/.well-known/openid-configuration"];
     assert_eq!(paths, [&well_known[..], &["/deep/token"; 3]].concat());
+    // RFC 8705 §5: who shows a certificate asks where that is looked at.
+    let keys = Keys::make();
+    let http = Http::new().client_certificate(keys.text("client.pem"), keys.text("client.key"));
+    let certified = ClientCredentials::discover(format!("{}/certified", issuer.url())).http(http);
+    assert!(support::manager(certified.client(Client::certificate("id")).build().unwrap()).get().is_ok());
+    assert_eq!(issuer.heard().last().unwrap().path, "/certified/token");
     for (path, said) in [("/liar", "names another issuer"), ("/plain", "not https"), ("/broken", "answered 503")] {
         let (class, what) = failure(of(path));
         assert!(class == Unavailable && what.contains(said), "{path}: {what}");

@@ -1,12 +1,15 @@
 //! Each grant and each proof of a client, against an issuer that nobody here wrote.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use std::error::Error as _;
 use std::sync::Mutex;
 use std::time::Duration;
 use testbed::client::agent;
 use testbed::oidc::{Oidc, order_at};
+use testbed::redis_server::RedisServer;
 use testbed::{LONG, on_threads};
-use token_manager::{Error, ErrorKind, FailureClass, FetchError, MemoryStore, TokenManager, TokenSource};
+use token_manager::{Budget, Error, ErrorKind, FailureClass, FetchError, MemoryStore, TokenManager, TokenSource};
 use token_manager_issuers::{
     Client, ClientCredentials, Http, JwtBearer, Login, LoginNeeded, RefreshToken, Secret, TokenExchange, TokenType,
 };
@@ -114,6 +117,40 @@ fn a_refresh_token_is_replaced_each_time_and_never_presented_twice() {
     let counts =
         ["logins", "rotations", "inside", "outside", "revoked", "invalid_grant"].map(|what| stats[what].as_u64());
     assert_eq!(counts, [1, 10, 0, 0, 0, 0].map(Some));
+}
+
+#[test]
+fn tokens_for_two_audiences_share_one_login_and_its_refresh_token() {
+    let (issuer, redis) = (Oidc::start(Duration::ZERO), RedisServer::start().expect("a private Redis"));
+    let of = |audience: &'static str| {
+        let url = issuer.url().to_owned();
+        let log_in = move |_: &_| Ok(Login::refresh_token(order_at(&url, "login")));
+        let source = refreshing(&issuer, Duration::ZERO).resource(audience).bootstrap(log_in).build().unwrap();
+        let builder = TokenManager::builder(&audience[8..9]).grant("login").source(source).deadline(LONG);
+        let budget = Budget::per_minute(60_000).burst(1_000);
+        (audience, builder.budget(budget).redis(&redis.url()).unwrap().build().unwrap())
+    };
+    // As two processes would have them: each manager has a name and connections of its own.
+    let audiences = ["https://a.example.com", "https://b.example.com"];
+    let managers = [audiences, audiences].concat().into_iter().map(of).collect::<Vec<_>>();
+    on_threads(20, move |number| {
+        let (audience, manager) = &managers[number % 4];
+        for _ in 0..5 {
+            let token = manager.get().unwrap();
+            assert_eq!(audience_of(token.secret()), *audience);
+            manager.invalidate(&token);
+        }
+    });
+    let stats = issuer.stats();
+    let counts = ["logins", "inside", "outside", "revoked", "invalid_grant"].map(|what| stats[what].as_u64());
+    assert_eq!(counts, [1, 0, 0, 0, 0].map(Some), "{stats}");
+    assert!(stats["rotations"].as_u64() >= Some(10), "{stats}");
+}
+
+/// For whom a JWT is.
+fn audience_of(token: &str) -> String {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["aud"].as_str().unwrap().to_owned()
 }
 
 #[test]

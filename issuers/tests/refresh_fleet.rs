@@ -212,3 +212,22 @@ fn no_refresh_token_is_presented_twice_where_the_issuer_allows_no_window() {
     // Redis is away for less than a lease; on a machine that is too busy for that it may cost one.
     assert!(costs.iter().all(|[.., without_redis]| *without_redis <= 1), "{costs:?}");
 }
+
+#[test]
+fn a_process_that_was_stopped_until_the_window_had_closed_presents_nothing() {
+    let mut fleet = Fleet::start(Duration::from_secs(5));
+    fleet.serve();
+    let step = Step::Store("after-claim");
+    fleet.bring_to(0, step);
+    fleet.workers[0].stop();
+    fleet.others_are_served(0, step); // at the end of the lease, within the window
+    assert_eq!(fleet.issuer.count("rotations"), 2);
+    std::thread::sleep(fleet.window); // what is awaited is the passing of time itself
+    fleet.workers[0].resume();
+    fleet.go_on(0, step);
+    fleet.workers[0].got("it");
+    fleet.come_to_rest();
+    let stats = fleet.issuer.stats();
+    let counts = ["logins", "rotations", "inside", "outside", "revoked"].map(|what| stats[what].as_u64().unwrap());
+    assert_eq!(counts, [1, 2, 0, 0, 0], "{stats}");
+}

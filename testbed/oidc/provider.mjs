@@ -59,6 +59,7 @@ const clients = [
     redirect_uris: ['https://client.example.com/back'], response_types: ['code'],
   },
 ];
+const format = (ctx) => (ctx.oidc.params.grant_type === 'refresh_token' ? 'jwt' : 'opaque'); // an opaque one can be looked up
 const RESOURCES = ['https://a.example.com', 'https://b.example.com'];
 
 const server = http.createServer();
@@ -87,7 +88,7 @@ const provider = new Provider(issuer, {
       enabled: true,
       defaultResource: (ctx, client, one) => one ?? RESOURCES[0],
       useGrantedResource: () => false,
-      getResourceServerInfo: () => ({ scope: 'api', accessTokenTTL: 600 }),
+      getResourceServerInfo: (ctx, audience) => ({ scope: 'api', audience, accessTokenTTL: 600, accessTokenFormat: format(ctx) }),
     },
   },
 });

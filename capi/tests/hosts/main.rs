@@ -81,8 +81,8 @@ fn a_token_of_a_c_program_lies_in_redis_sealed() {
 fn cpp_exceptions_become_outcomes_and_errors_become_exceptions() {
     let world = World::start();
     let shown = run(&mut world.command(compile("demo.cpp", Build::Release, Link::Shared, &[])));
-    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 10, "{shown}");
-    assert_eq!(world.asked(), 2);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 11, "{shown}");
+    assert_eq!(world.asked(), 3);
 }
 
 #[test]
