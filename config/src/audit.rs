@@ -31,8 +31,7 @@ struct Open {
 
 impl Audited {
     pub fn new(inner: Arc<dyn Store>, log: RedisStore, keep: u32) -> Audited {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Audited { inner, log, keep, host, open: Mutex::new(BTreeMap::new()) }
+        Audited { inner, log, keep, host: host(), open: Mutex::new(BTreeMap::new()) }
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Open>> {
@@ -68,6 +67,15 @@ impl Audited {
         all.extend(fields);
         self.write(name, &format!("ended:{lease}:{outcome}"), &all);
     }
+}
+
+/// Returns the name of this machine.
+fn host() -> String {
+    #[cfg(unix)]
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    #[cfg(not(unix))]
+    let host = std::env::var("COMPUTERNAME").unwrap_or_default();
+    host
 }
 
 /// Returns what tells tokens apart and gives none away.

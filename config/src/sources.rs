@@ -10,6 +10,7 @@ use serde::Deserialize;
 use std::sync::Mutex;
 use token_manager::{Attempt, Budget, FailureClass, FetchError, TokenManager, TokenSource};
 use token_manager_issuers as issuers;
+#[cfg(unix)]
 use token_manager_issuers::command::CommandSource;
 use token_manager_issuers::{BuildError, Login, TokenType, github_app, wechat, wecom};
 
@@ -241,6 +242,12 @@ fn github_token(settings: &GithubApp, place: &Place<'_>) -> Result<Made, ConfigE
     Ok(Made::new(source).with_budget(github_app::budget()))
 }
 
+#[cfg(not(unix))]
+fn command(_: &Command, place: &Place<'_>) -> Result<Made, ConfigError> {
+    Err(place.error("commands are run on Unix alone"))
+}
+
+#[cfg(unix)]
 fn command(settings: &Command, place: &Place<'_>) -> Result<Made, ConfigError> {
     let mut source = match (&settings.run[..], &settings.shell) {
         ([program, arguments @ ..], None) => {

@@ -5,5 +5,7 @@ mod exec;
 mod get;
 mod helpers;
 mod operators;
+mod packaging;
+mod programs;
 mod support;
 mod trail;
