@@ -1,6 +1,6 @@
 //! `tkm agent`: keeps files fresh and answers on a socket, until it is told to end.
 
-use crate::failure::{self, Failure};
+use crate::failure::Failure;
 use crate::held::Held;
 use crate::keeper::Keeper;
 use crate::sink::Sink;
@@ -62,7 +62,9 @@ pub fn run(path: &Path) -> Result<(), Failure> {
         }
         notify.tell(&format!("STATUS={}", status(&loaded)));
         notify.tell("WATCHDOG=1");
-        metrics::write_file(&loaded);
+        if let Some(path) = &loaded.metrics_file {
+            metrics::write_file(path, &loaded.tokens);
+        }
         drop(loaded);
         match wait(&news, notify.watchdog.unwrap_or(TICK).min(TICK)) {
             None | Some(News::Changed) => {}
@@ -218,16 +220,5 @@ fn status(loaded: &Loaded) -> String {
     match failed.is_empty() {
         true => format!("{} tokens are fresh", loaded.tokens.len()),
         false => format!("{} tokens, of which these are not fresh: {}", loaded.tokens.len(), failed.join(", ")),
-    }
-}
-
-/// A status of HTTP for each exit code.
-fn http_status(failure: &Failure) -> u16 {
-    match failure.exit {
-        failure::USAGE => 400,
-        failure::STORE => 502,
-        failure::LATER => 503,
-        failure::REJECTED => 403,
-        _ => 500,
     }
 }

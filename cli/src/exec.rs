@@ -2,9 +2,9 @@
 
 use crate::args::Args;
 use crate::failure::Failure;
-use crate::held;
 use crate::keeper::Keeper;
 use crate::sink::{self, Sink};
+use crate::tokens;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
@@ -34,7 +34,7 @@ pub fn run(config: &Config, args: &Args) -> Result<u8, Failure> {
     if args.has("file") {
         return with_file(config, name, args.option("variable").unwrap_or("TKM_TOKEN_FILE"), command);
     }
-    let (held, direct) = held::get(config, name, false)?;
+    let (held, direct) = tokens::get(config, name, false)?;
     drop(direct);
     let error = command.env(args.option("variable").unwrap_or("TKM_TOKEN"), &held.secret).exec();
     Err(not_started(&command, &error))

@@ -1,8 +1,9 @@
 //! Helpers of git and docker, which are asked on standard input with a verb behind the command.
 
 use crate::failure::Failure;
-use crate::held::{self, Held};
+use crate::held::Held;
 use crate::output;
+use crate::tokens;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -58,9 +59,9 @@ pub fn docker(config: &Config, name: &str, held: &Held, input: &str) -> String {
 /// git says which password was refused: a newer one stays. Docker says only which server it is for.
 pub fn erase(config: &Config, name: &str, input: &str) -> Result<(), Failure> {
     let asked = attributes(input);
-    match (asked.get("password"), held::stored(config, name)?) {
+    match (asked.get("password"), tokens::stored(config, name)?) {
         (Some(password), Some(stored)) if stored.value.reveal() == *password => {
-            held::invalidate(config, name, Some(stored.generation), false).map(drop)
+            tokens::invalidate(config, name, Some(stored.generation), false).map(drop)
         }
         _ => Ok(()),
     }

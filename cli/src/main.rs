@@ -2,14 +2,13 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 5 | `agent` `agent/answers` `agent/metrics` | files kept fresh, a socket that answers |
-//! | 5 | `exec` | a command with a token |
-//! | 5 | `inspect` `watch` `trail` `bench` | the operator's view |
-//! | 4 | `helpers` | git's and docker's questions |
-//! | 3 | `held` | a token at hand, from an agent or the store |
-//! | 3 | `keeper` `sink` | each new token of a name; files |
-//! | 2 | `agent/client` `output` | an agent is asked; how a token is written |
-//! | 1 | `args` `manual` `agent/http` `agent/socket` `agent/notify` `agent/hook` `agent/served` | parts |
+//! | 6 | `agent` `watch` `exec` | what runs on: the agent, the screen, a command beside a file |
+//! | 5 | `agent/answers` `agent/metrics` `agent/served` `agent/hook` | its parts that know tokens |
+//! | 5 | `helpers` `trail` `bench` `screen` `page` | git's and docker's questions; the operator's view |
+//! | 4 | `tokens` `keeper` `sink` `seen` | a token from the agent or the store; each new one; files; events in words |
+//! | 3 | `inspect` `agent/client` | what the store knows; an agent that is asked |
+//! | 2 | `output` | how a token is written |
+//! | 1 | `args` `manual` `held` `agent/http` `agent/socket` `agent/notify` | the command line; a token; HTTP, the socket, the service manager |
 //! | 0 | `commands` `failure` `logger` | the table of commands; exit codes; the log |
 #![forbid(unsafe_code)]
 
@@ -28,7 +27,9 @@ mod manual;
 mod output;
 mod page;
 mod screen;
+mod seen;
 mod sink;
+mod tokens;
 mod trail;
 mod watch;
 
@@ -89,19 +90,19 @@ fn run(args: &Args) -> Result<u8, Failure> {
         "exec" => exec::run(&config, args),
         "invalidate" => {
             let (name, generation) = (args.name(1)?, args.number("generation")?);
-            let done = held::invalidate(&config, name, generation, args.has("direct"))?;
+            let done = tokens::invalidate(&config, name, generation, args.has("direct"))?;
             let none = || "there was no token to invalidate\n".to_owned();
             print(&done.map_or_else(none, |generation| format!("generation {generation} was invalidated\n")))
                 .map(|()| 0)
         }
         "rotate" => {
             let (name, direct) = (args.name(1)?, args.has("direct"));
-            held::invalidate(&config, name, None, direct)?;
-            let (held, _direct) = held::get(&config, name, direct)?;
+            tokens::invalidate(&config, name, None, direct)?;
+            let (held, _direct) = tokens::get(&config, name, direct)?;
             print(&format!("generation {} is in use\n", held.generation)).map(|()| 0)
         }
         "lift-pause" => {
-            held::lift_pause(&config, args.name(1)?)?;
+            tokens::lift_pause(&config, args.name(1)?)?;
             print("the pauses were lifted\n").map(|()| 0)
         }
         "inspect" => inspect::run(&config, args).map(|()| 0),
@@ -142,7 +143,7 @@ fn get(config: &Config, args: &Args) -> Result<(), Failure> {
     if helper {
         return help(config, args, name, output);
     }
-    let answer = held::get(config, name, args.has("direct"));
+    let answer = tokens::get(config, name, args.has("direct"));
     let (held, _direct) = match answer {
         Err(failure) if output == "google" => {
             print(&output::google_failure(&failure))?;
@@ -161,7 +162,7 @@ fn help(config: &Config, args: &Args, name: &str, output: &str) -> Result<(), Fa
         Verb::Nothing(answer) => print(answer),
         Verb::Erase => helpers::erase(config, name, &input),
         Verb::Get => {
-            let (held, _direct) = held::get(config, name, args.has("direct"))?;
+            let (held, _direct) = tokens::get(config, name, args.has("direct"))?;
             print(&match output {
                 "git-credential" => helpers::git(config, name, &held, &input),
                 _ => helpers::docker(config, name, &held, &input),

@@ -1,7 +1,7 @@
 //! A page of HTML with plots of what was seen: one file, nothing to load.
 
 use crate::inspect::{View, when};
-use crate::watch::Seen;
+use crate::seen::Seen;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::SystemTime;

@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use crate::inspect::{View, parts, span, when};
 use crate::print;
-use crate::watch::Seen;
+use crate::seen::Seen;
 use rustix::termios::tcgetwinsize;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;

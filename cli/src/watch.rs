@@ -6,6 +6,7 @@ use crate::inspect::{self, View, parts, when};
 use crate::page::Recording;
 use crate::print;
 use crate::screen::Screen;
+use crate::seen::{Seen, What};
 use crate::sink::Sink;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
@@ -18,62 +19,13 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use token_manager::Store;
-use token_manager::store::{Change, TokenName};
+use token_manager::store::TokenName;
 use token_manager_config::Config;
 
 /// How often the store is looked at, and a lost subscription made anew.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often a recording is written, so that a kill does not lose it.
 const KEEP: Duration = Duration::from_secs(10);
-
-/// Something that happened to a token.
-pub struct Seen {
-    pub at: SystemTime,
-    pub token: String,
-    pub what: What,
-}
-
-pub enum What {
-    Change(Change),
-    /// An updater is at work, of this owner.
-    Fetching(String),
-    /// A pause began, of this class and length.
-    Paused(&'static str, Duration),
-    Resumed,
-    /// There is no token any more.
-    Gone,
-    /// The store cannot be asked, for this reason; or it can again.
-    StoreLost(String),
-    StoreBack,
-}
-
-impl What {
-    pub fn text(&self) -> String {
-        match self {
-            What::Change(Change::Committed(generation)) => format!("committed generation {generation}"),
-            What::Change(Change::Doubted(generation)) => format!("doubted up to generation {generation}"),
-            What::Change(Change::Invalidated(generation)) => format!("invalidated up to generation {generation}"),
-            What::Change(Change::Failed(class)) => format!("fetch failed: {class}"),
-            What::Change(_) => "changed".into(),
-            What::Fetching(owner) => format!("being fetched by {owner}"),
-            What::Paused(class, left) => format!("paused for {}: {class}", inspect::span(*left)),
-            What::Resumed => "pause is over".into(),
-            What::Gone => "expired".into(),
-            What::StoreLost(why) => format!("the store cannot be asked: {why}"),
-            What::StoreBack => "the store answers again".into(),
-        }
-    }
-
-    /// Returns one of four words: good, bad, doubtful, plain.
-    pub fn mood(&self) -> &'static str {
-        match self {
-            What::Change(Change::Committed(_)) | What::StoreBack | What::Resumed => "good",
-            What::Change(Change::Failed(_)) | What::StoreLost(_) | What::Paused(..) => "bad",
-            What::Change(Change::Doubted(_) | Change::Invalidated(_)) | What::Gone => "doubtful",
-            _ => "plain",
-        }
-    }
-}
 
 pub fn run(config: &Config, args: &Args) -> Result<(), Failure> {
     let names = inspect::names(config, args)?;

@@ -1,6 +1,5 @@
 //! The shape of a file of settings: which tables and keys there are. What they do is told in `doc/tkm.md`.
 
-use crate::sources::Kinds;
 use crate::value::{Origin, Portion, SecretAt, Span, Texts};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -62,6 +61,21 @@ pub struct Token {
     pub source: Kinds,
     #[serde(default)]
     pub files: Vec<File>,
+}
+
+/// The kinds of sources; a token has exactly one.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kinds {
+    pub client_credentials: Option<ClientCredentials>,
+    pub refresh_token: Option<RefreshToken>,
+    pub jwt_bearer: Option<JwtBearer>,
+    pub token_exchange: Option<TokenExchange>,
+    pub wechat: Option<Wechat>,
+    pub wechat_ticket: Option<WechatTicket>,
+    pub wecom: Option<Wecom>,
+    pub github_app: Option<GithubApp>,
+    pub command: Option<Command>,
 }
 
 #[derive(Deserialize, Clone, Copy)]

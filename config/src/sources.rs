@@ -3,31 +3,15 @@
 use crate::error::ConfigError;
 use crate::place::Place;
 use crate::settings::{
-    Class, Client, ClientCredentials, Command, Exchanged, GithubApp, Http, JwtBearer, Method, RefreshToken,
+    Class, Client, ClientCredentials, Command, Exchanged, GithubApp, Http, JwtBearer, Kinds, Method, RefreshToken,
     TokenExchange, Wechat, WechatTicket, Wecom,
 };
-use serde::Deserialize;
 use std::sync::Mutex;
 use token_manager::{Attempt, Budget, FailureClass, FetchError, TokenManager, TokenSource};
 use token_manager_issuers as issuers;
 #[cfg(unix)]
 use token_manager_issuers::command::CommandSource;
 use token_manager_issuers::{BuildError, Login, TokenType, github_app, wechat, wecom};
-
-/// The kinds of sources; a token has exactly one.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kinds {
-    client_credentials: Option<ClientCredentials>,
-    refresh_token: Option<RefreshToken>,
-    jwt_bearer: Option<JwtBearer>,
-    token_exchange: Option<TokenExchange>,
-    wechat: Option<Wechat>,
-    wechat_ticket: Option<WechatTicket>,
-    wecom: Option<Wecom>,
-    github_app: Option<GithubApp>,
-    command: Option<Command>,
-}
 
 /// A source, and the budget that fits its issuer unless another is set.
 pub struct Made {

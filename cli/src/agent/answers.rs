@@ -1,9 +1,9 @@
 //! What the agent answers to each request. The carried secret is never part of it.
 
 use super::http::{Answer, Request};
+use super::metrics;
 use super::served::Served;
-use super::{http_status, metrics};
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::held::Held;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -103,4 +103,15 @@ fn failed(failure: &Failure) -> Answer {
         answer.headers.push(("Retry-After", pause.as_secs().max(1).to_string()));
     }
     answer
+}
+
+/// A status of HTTP for each exit code.
+fn http_status(failure: &Failure) -> u16 {
+    match failure.exit {
+        failure::USAGE => 400,
+        failure::STORE => 502,
+        failure::LATER => 503,
+        failure::REJECTED => 403,
+        _ => 500,
+    }
 }

@@ -178,7 +178,7 @@ fn decode(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::agent::http::{Request, decode, encode, read};
 
     fn parse(text: &str) -> Result<Request, u16> {
         read(&mut text.as_bytes())
