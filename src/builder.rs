@@ -28,7 +28,7 @@ pub struct Builder {
 }
 
 enum Backing {
-    Redis(RedisOptions),
+    Redis(Box<RedisOptions>),
     Given(Box<dyn Store>),
 }
 
@@ -64,7 +64,7 @@ impl Builder {
     pub fn redis(mut self, url: &str) -> Result<Builder, Error> {
         let options = RedisStore::options(url);
         options.check().map_err(|error| Error::config(error.to_string()))?;
-        self.store = Some(Backing::Redis(options));
+        self.store = Some(Backing::Redis(Box::new(options)));
         Ok(self)
     }
 
@@ -195,7 +195,7 @@ impl Builder {
             Some(Backing::Given(store)) => store,
             Some(Backing::Redis(options)) => {
                 let inline = self.policy.execution == Execution::Inline;
-                let options = if inline { options.without_thread() } else { options };
+                let options = if inline { options.without_thread() } else { *options };
                 Box::new(options.open().map_err(|error| Error::config(error.to_string()))?)
             }
             None => return Err(Error::config("no store is set; call redis(url) or store(…)")),

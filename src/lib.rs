@@ -23,8 +23,8 @@
 //! It is an efficiency lock with a correct value, never a mutex: at most one fetch per token life while the store is well,
 //! and no more than the [`Budget`] whatever fails. [`documents`] has the promises and the reasons.
 //!
-//! The feature `contract` adds [`store`]`::contract`, the checks that a store of your own has to pass; the feature `sealed` adds
-//! [`store`]`::SealedStore`, in which tokens lie encrypted; the feature
+//! The feature `tls`, on by default, has `rediss://`; `pool` adds [`RedisStore`]`::from_pool`; `contract` adds [`store`]`::contract`,
+//! the checks that a store of your own has to pass; `sealed` adds [`store`]`::SealedStore`, in which tokens lie encrypted;
 //! `metrics` tells the recorder of the crate of that name what [`Stats`] counts.
 //!
 //! # The files
@@ -89,7 +89,7 @@ pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use stats::{ByClass, ByKind, Histogram, Stats};
 pub use store::Store;
 pub use store::memory::MemoryStore;
-pub use store::redis::{RedisOptions, RedisStore};
+pub use store::redis::{Login, RedisOptions, RedisStore, Tls};
 pub use token::Token;
 
 /// The pure parts, for this project's own models, simulations, benches and C ABI. Not part of the public face: any release
@@ -113,6 +113,8 @@ pub mod documents {
     pub mod design {}
     #[doc = include_str!("../PROMISES.md")]
     pub mod promises {}
+    #[doc = include_str!("../doc/operating.md")]
+    pub mod operating {}
 }
 
 #[cfg(doctest)]

@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use testbed::hooked_store::HookedStore;
 use testbed::{Backing, LONG, Script, wait_until};
-use token_manager::store::{Change, StoreErrorKind};
-use token_manager::{FetchError, MemoryStore, RedisStore, TokenManager};
+use token_manager::store::{Change, Claim, Claimed, Grant, Lease, StoreErrorKind, TokenName};
+use token_manager::{Budget, FetchError, MemoryStore, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// Some time. Pauses of 20 ms that double, with up to a half taken off, put a ninth try after 2.5 s at the soonest.
@@ -164,4 +164,39 @@ fn a_doubted_token_is_refreshed_and_not_offered() {
     wait_until("it is refreshed", || manager.get().unwrap().secret() == "token-2");
     assert_eq!((script.fetches(), hooked.calls("offer")), (2, 0));
     drop(guard);
+}
+
+#[test]
+fn a_flight_that_waits_without_events_asks_for_no_other_token_once_keep_fresh_has_taken_one_over() {
+    let memory = MemoryStore::new();
+    let (open, opened) = std::sync::mpsc::channel::<()>();
+    let opened = std::sync::Mutex::new(opened);
+    let store = HookedStore::new(memory.clone(), move |verb, before| match verb {
+        "subscribe" => Some(StoreErrorKind::Other),
+        "inspect" if before == 0 => {
+            opened.lock().unwrap().recv_timeout(LONG).unwrap();
+            None
+        }
+        _ => None,
+    });
+    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() };
+    let budget = Some(Budget::per_minute(6_000).burst(1_000));
+    let claim = Claim { owner: "other", attempt: 1, newer_than: 0, lease: HOUR, budget, egress: "default" };
+    let Claimed::Granted { generation, .. } = memory.claim(&name, &claim).unwrap() else { panic!("no grant") };
+
+    let script = Script::new(HOUR);
+    let builder = TokenManager::builder("t").store(store.clone()).deadline(LONG);
+    let manager = builder.source(script.source()).build().unwrap();
+    let _guard = manager.keep_fresh().unwrap();
+    wait_until("the first inspection is held up", || store.calls("inspect") == 1);
+    let caller = manager.clone();
+    let caller = std::thread::spawn(move || caller.get().unwrap().secret().to_owned());
+    // By now it sleeps for a third of a second or more between its claims.
+    wait_until("the flight has asked six times", || store.calls("claim") == 6);
+    let value = token_manager::store::Secret::new("theirs");
+    let grant = Grant { value, left: HOUR, life: HOUR, age: None, carry: None, carry_lifetime: None };
+    memory.commit(&name, &Lease { owner: "other".into(), attempt: 1, generation }, &grant).unwrap();
+    open.send(()).unwrap();
+    assert_eq!(caller.join().unwrap(), "theirs");
+    assert_eq!(script.fetches(), 0);
 }

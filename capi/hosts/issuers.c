@@ -39,7 +39,7 @@ static void expect(const tkm_manager *manager, const char *secret, int refuse) {
 }
 
 static void *visit(void *manager) {
-  expect((const tkm_manager *)manager, "c1", 0);
+  expect((const tkm_manager *)manager, "c-one", 0);
   return NULL;
 }
 
@@ -65,7 +65,7 @@ static void log_in(void *data, const tkm_attempt *attempt, tkm_reply *reply) {
   CHECK(tkm_attempt_carry(attempt, NULL) == NULL && tkm_attempt_remaining_ms(attempt) > 0);
   user->logins++;
   CHECK(tkm_reply_token(reply, "first", 5, 3600 * 1000) == TKM_OK);
-  CHECK(tkm_reply_carry(reply, "r1", 2, 0) == TKM_OK);
+  CHECK(tkm_reply_carry(reply, "r-one", 5, 0) == TKM_OK);
 }
 
 static void user_gone(void *data) { ((struct user *)data)->destroyed++; }
@@ -80,8 +80,8 @@ static void refresh_token(const char *redis, const char *url) {
   CHECK(tkm_issuer_login(issuer, log_in, &user, user_gone) == TKM_OK);
   manager = manager_of("refreshed", redis, issuer);
   expect(manager, "first", 1);
-  expect(manager, "r2 for r1", 1);
-  expect(manager, "r3 for r2", 0);
+  expect(manager, "r-two for r-one", 1);
+  expect(manager, "r-three for r-two", 0);
   CHECK_OK(tkm_manager_inspect(manager, &seen, sizeof seen, &error), error);
   CHECK(seen.carries == 1 && user.logins == 1 && user.destroyed == 0);
   CHECK(tkm_manager_free(manager, 10000) == TKM_OK);
@@ -156,7 +156,7 @@ static void ticket(const char *redis, const char *base) {
 /* Whatever is asked for, no secret is in the log. */
 static void hear(void *count, int32_t level, const char *message) {
   CHECK(level >= 1 && level <= 5);
-  CHECK(strstr(message, "s3cret") == NULL && strstr(message, "r1") == NULL && strstr(message, "c1") == NULL);
+  CHECK(strstr(message, "s3cret") == NULL && strstr(message, "-one") == NULL && strstr(message, "-two") == NULL);
   __atomic_add_fetch((int *)count, 1, __ATOMIC_RELAXED);
 }
 

@@ -50,6 +50,11 @@ static void nulls(void) {
   CHECK(tkm_store_sealed(NULL, "keys", 0, &store, &error) == TKM_NULL && store == NULL && error != NULL);
   tkm_error_free(error);
   CHECK(tkm_redis_options_without_thread(NULL) == TKM_NULL && tkm_manager_lift_pause(NULL, NULL) == TKM_NULL);
+  CHECK(tkm_redis_options_ca_file(NULL, "a") == TKM_NULL && tkm_redis_options_ca_pem(NULL, "a", 1) == TKM_NULL);
+  CHECK(tkm_redis_options_identity_files(NULL, "a", "a") == TKM_NULL && tkm_redis_options_server_name(NULL, "a") == TKM_NULL);
+  CHECK(tkm_redis_options_credentials(NULL, NULL, NULL, NULL) == TKM_NULL && tkm_redis_options_max_age_ms(NULL, 1) == TKM_NULL);
+  CHECK(tkm_redis_options_credentials_file(NULL, "a") == TKM_NULL && tkm_login_set(NULL, "a", "a") == TKM_NULL);
+  CHECK(tkm_login_unavailable(NULL, "a") == TKM_NULL);
   tkm_redis_options_free(NULL);
   CHECK(tkm_set_log(NULL, NULL, 6) == TKM_CONFIG);
   tkm_error_free(NULL), tkm_store_free(NULL), tkm_options_free(NULL), tkm_token_free(NULL), tkm_fresh_free(NULL);

@@ -74,7 +74,9 @@ int32_t tkm_redis_options_connect_ms(tkm_redis_options *options, uint64_t ms);  
 int32_t tkm_redis_options_io_ms(tkm_redis_options *options, uint64_t ms);        /* one exchange with Redis: 500 */
 int32_t tkm_redis_options_pool_wait_ms(tkm_redis_options *options, uint64_t ms); /* waiting for a free connection: 500 */
 int32_t tkm_redis_options_pool_size(tkm_redis_options *options, uint32_t size);  /* connections, made when needed: 32 */
-/* Who needs a connection makes it; without this call a thread of the store's does, for as long as the store lives. */
+/* The store has no threads of its own: its pool limits how many connections are kept and not how many are in use, and a host's name
+ * is looked up for as long as the system takes, unless the URL has an address. Without this call it has one for its pool, and one
+ * while a name is looked up. */
 int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
 
 /* A commit counts once so many replicas have it, within the limit (WAIT); wait_aof: once it is on the disk of the primary and of so
@@ -82,8 +84,12 @@ int32_t tkm_redis_options_without_thread(tkm_redis_options *options);
 int32_t tkm_redis_options_wait_replicas(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
 int32_t tkm_redis_options_wait_aof(tkm_redis_options *options, uint32_t count, uint64_t limit_ms);
 
-/* Makes a store in the Redis at redis://[user:password@]host[:port][/database]; never talks to it. `options` may be NULL.
- * Codes: TKM_CONFIG if the URL cannot be read or a number is absurd. */
+/* Makes a store in the Redis at redis://[user:password@]host[:port][/database], rediss:// for TLS, or unix:///path?db=…&user=…&pass=…;
+ * add ?protocol=resp3 for RESP3. Behind Redis Sentinels, in the primary that they name:
+ * redis+sentinel://[user:password@]sentinel[:port],sentinel[:port]/primary[/database][?sentinel_user=…&sentinel_password=…].
+ * In a Redis Cluster, of which some nodes are named: redis+cluster://[user:password@]node[:port],node[:port]. For TLS to all of them
+ * both begin with rediss+; sentinel_tls=false or true says otherwise of the sentinels. Never talks to Redis. `options` may be NULL. Codes: TKM_CONFIG if the URL cannot be read, a number is
+ * absurd, or a certificate makes no sense. */
 int32_t tkm_store_redis(const char *url, const tkm_redis_options *options, tkm_store **store, tkm_error **error);
 /* Makes a store for this process alone. */
 tkm_store *tkm_store_memory(void);
@@ -93,6 +99,37 @@ tkm_store *tkm_store_memory(void);
 int32_t tkm_store_sealed(const tkm_store *store, const char *keys_file, int32_t accept_unsealed, tkm_store **sealed,
                          tkm_error **error);
 void tkm_store_free(tkm_store *store);
+
+/* ---- TLS to Redis --------------------------------------------------------------------------------------------------------
+ * What rediss:// needs beyond the URL. Certificates are always checked, the host's name included. Files are read by tkm_store_redis,
+ * and again for each connection. A library that was built without TLS refuses rediss:// there. */
+/* Trusts the CAs of this file or text in PEM, and no others. Without a call: those that the system trusts. */
+int32_t tkm_redis_options_ca_file(tkm_redis_options *options, const char *path);
+int32_t tkm_redis_options_ca_pem(tkm_redis_options *options, const char *pem, size_t length);
+/* Shows the certificates of the first file, and proves them with the key in the second, both in PEM. */
+int32_t tkm_redis_options_identity_files(tkm_redis_options *options, const char *certificates, const char *key);
+/* Expects a certificate for this name, where Redis is reached under another one. */
+int32_t tkm_redis_options_server_name(tkm_redis_options *options, const char *name);
+
+/* ---- Logins of Redis that expire -----------------------------------------------------------------------------------------
+ * The callback tells as whom a connection logs in, each time one is made, and once more where Redis refused what it told. It runs on
+ * the thread that needs the connection, several at a time; what it takes comes on top of the limit for connecting, so it ought to
+ * answer from memory. It calls one of the tkm_login_ functions; none is a failure. `login` is the library's and must not be used after
+ * the return. */
+typedef struct tkm_login tkm_login;
+typedef void (*tkm_credentials_fn)(void *user_data, tkm_login *login);
+
+/* `user` may be NULL: that of the URL, or the default user. */
+int32_t tkm_login_set(tkm_login *login, const char *user, const char *password);
+/* There is no login to be had; `message` is shown in errors and logs. */
+int32_t tkm_login_unavailable(tkm_login *login, const char *message);
+/* `destroy` may be NULL; it is called once, also if this call fails, when nothing can call the callback any more. */
+int32_t tkm_redis_options_credentials(tkm_redis_options *options, tkm_credentials_fn credentials, void *user_data,
+                                      void (*destroy)(void *user_data));
+/* A file that is read each time: a password, or a user and a password on a line each. */
+int32_t tkm_redis_options_credentials_file(tkm_redis_options *options, const char *path);
+/* Connections are renewed before they are older: no limit. */
+int32_t tkm_redis_options_max_age_ms(tkm_redis_options *options, uint64_t ms);
 
 /* ---- The fetch callback ------------------------------------------------------------------------------------------------
  * Asks the issuer for a token, when this process has won the right to. Runs on a thread of the library (or of the caller, with

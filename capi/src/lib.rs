@@ -6,7 +6,7 @@
 //! | 3 | `manager` | managers and their guards |
 //! | 2 | `options` | the settings of one |
 //! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
-//! | 0 | `store` `source` `token` `error` `logging` | stores; the fetch callback; tokens; errors; log and version |
+//! | 0 | `store` `tls` `login` `source` `token` `error` `logging` | stores, TLS and logins; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
 //! Unsafe code is allowed in this crate alone. Every pointer that comes in is checked for NULL, and in debug builds
@@ -20,10 +20,12 @@ mod handle;
 #[cfg(feature = "issuers")]
 mod issuer;
 mod logging;
+mod login;
 mod manager;
 mod options;
 mod outcome;
 mod source;
 mod store;
+mod tls;
 mod token;
 mod views;

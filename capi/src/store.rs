@@ -2,13 +2,14 @@
 
 use crate::call::{call, call_or, required, text, write};
 use crate::handle;
+use crate::login::Credentials;
 use crate::outcome::TkmError;
 use std::ffi::c_char;
+use std::path::PathBuf;
 use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
-use token_manager::store::{Keyring, SealedStore};
-use token_manager::{MemoryStore, RedisOptions, RedisStore, Store};
+use token_manager::{MemoryStore, RedisOptions, RedisStore, Store, Tls};
 
 /// A store that several managers may share.
 pub struct TkmStore(pub Arc<dyn Store>);
@@ -25,8 +26,32 @@ pub struct TkmRedisOptions {
     pool_timeout: Option<Duration>,
     pool_size: Option<u32>,
     threadless: bool,
+    pub max_connection_age: Option<Duration>,
+    pub credentials: Option<Arc<Credentials>>,
+    pub credentials_file: Option<PathBuf>,
+    pub tls: Option<Tls>,
     replicas: Option<(u32, Duration)>,
     synced: Option<(u32, Duration)>,
+}
+
+impl TkmRedisOptions {
+    /// Returns the options of this URL with what was set.
+    fn of(&self, url: &str) -> RedisOptions {
+        let mut redis = RedisStore::options(url);
+        redis = self.connect_timeout.into_iter().fold(redis, RedisOptions::connect_timeout);
+        redis = self.io_timeout.into_iter().fold(redis, RedisOptions::io_timeout);
+        redis = self.pool_timeout.into_iter().fold(redis, RedisOptions::pool_timeout);
+        redis = self.pool_size.into_iter().fold(redis, RedisOptions::pool_size);
+        redis = self.max_connection_age.into_iter().fold(redis, RedisOptions::max_connection_age);
+        redis = self.replicas.into_iter().fold(redis, |redis, (count, limit)| redis.wait_replicas(count, limit));
+        redis = self.synced.into_iter().fold(redis, |redis, (count, limit)| redis.wait_aof(count, limit));
+        redis = self.credentials_file.iter().fold(redis, RedisOptions::credentials_file);
+        if let Some(credentials) = self.credentials.clone() {
+            redis = redis.credentials(move || credentials.next());
+        }
+        redis = self.tls.iter().cloned().fold(redis, RedisOptions::tls);
+        if self.threadless { redis.without_thread() } else { redis }
+    }
 }
 
 #[unsafe(no_mangle)]
@@ -44,15 +69,27 @@ pub unsafe extern "C" fn tkm_redis_options_free(options: *mut TkmRedisOptions) {
     });
 }
 
-/// Changes one number.
+/// Changes one option.
 ///
 /// # Safety
 /// `options` is NULL or a handle of this library that no other thread uses.
-unsafe fn set_redis(options: *mut TkmRedisOptions, change: impl FnOnce(&mut TkmRedisOptions)) -> i32 {
+pub unsafe fn set_redis(
+    options: *mut TkmRedisOptions,
+    change: impl FnOnce(&mut TkmRedisOptions) -> Result<(), TkmError>,
+) -> i32 {
     // SAFETY: by the caller's promise; no error is asked for.
+    unsafe { call(ptr::null_mut(), || change(required(handle::borrow_mut(options, "tkm_redis_options"), "options")?)) }
+}
+
+/// Changes one number.
+///
+/// # Safety
+/// As for [`set_redis`].
+unsafe fn set_number(options: *mut TkmRedisOptions, change: impl FnOnce(&mut TkmRedisOptions)) -> i32 {
+    // SAFETY: by the caller's promise.
     unsafe {
-        call(ptr::null_mut(), || {
-            change(required(handle::borrow_mut(options, "tkm_redis_options"), "options")?);
+        set_redis(options, |options| {
+            change(options);
             Ok(())
         })
     }
@@ -63,7 +100,7 @@ unsafe fn set_redis(options: *mut TkmRedisOptions, change: impl FnOnce(&mut TkmR
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_connect_ms(options: *mut TkmRedisOptions, ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.connect_timeout = Some(Duration::from_millis(ms))) }
+    unsafe { set_number(options, |options| options.connect_timeout = Some(Duration::from_millis(ms))) }
 }
 
 /// # Safety
@@ -71,7 +108,7 @@ pub unsafe extern "C" fn tkm_redis_options_connect_ms(options: *mut TkmRedisOpti
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_io_ms(options: *mut TkmRedisOptions, ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.io_timeout = Some(Duration::from_millis(ms))) }
+    unsafe { set_number(options, |options| options.io_timeout = Some(Duration::from_millis(ms))) }
 }
 
 /// # Safety
@@ -79,7 +116,7 @@ pub unsafe extern "C" fn tkm_redis_options_io_ms(options: *mut TkmRedisOptions, 
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_pool_wait_ms(options: *mut TkmRedisOptions, ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.pool_timeout = Some(Duration::from_millis(ms))) }
+    unsafe { set_number(options, |options| options.pool_timeout = Some(Duration::from_millis(ms))) }
 }
 
 /// # Safety
@@ -87,7 +124,7 @@ pub unsafe extern "C" fn tkm_redis_options_pool_wait_ms(options: *mut TkmRedisOp
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_pool_size(options: *mut TkmRedisOptions, size: u32) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.pool_size = Some(size)) }
+    unsafe { set_number(options, |options| options.pool_size = Some(size)) }
 }
 
 /// # Safety
@@ -95,7 +132,7 @@ pub unsafe extern "C" fn tkm_redis_options_pool_size(options: *mut TkmRedisOptio
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_without_thread(options: *mut TkmRedisOptions) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.threadless = true) }
+    unsafe { set_number(options, |options| options.threadless = true) }
 }
 
 /// # Safety
@@ -107,7 +144,7 @@ pub unsafe extern "C" fn tkm_redis_options_wait_replicas(
     limit_ms: u64,
 ) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.replicas = Some((count, Duration::from_millis(limit_ms)))) }
+    unsafe { set_number(options, |options| options.replicas = Some((count, Duration::from_millis(limit_ms)))) }
 }
 
 /// # Safety
@@ -115,7 +152,7 @@ pub unsafe extern "C" fn tkm_redis_options_wait_replicas(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_redis_options_wait_aof(options: *mut TkmRedisOptions, count: u32, limit_ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set_redis(options, |options| options.synced = Some((count, Duration::from_millis(limit_ms)))) }
+    unsafe { set_number(options, |options| options.synced = Some((count, Duration::from_millis(limit_ms)))) }
 }
 
 /// # Safety
@@ -132,16 +169,9 @@ pub unsafe extern "C" fn tkm_store_redis(
         write(store, ptr::null_mut());
         call(error, || {
             required((!store.is_null()).then_some(()), "store")?;
-            let mut redis = RedisStore::options(text(url, "url")?);
-            if let Some(set) = handle::borrow(options, "tkm_store_redis") {
-                redis = set.connect_timeout.into_iter().fold(redis, RedisOptions::connect_timeout);
-                redis = set.io_timeout.into_iter().fold(redis, RedisOptions::io_timeout);
-                redis = set.pool_timeout.into_iter().fold(redis, RedisOptions::pool_timeout);
-                redis = set.pool_size.into_iter().fold(redis, RedisOptions::pool_size);
-                redis = set.replicas.into_iter().fold(redis, |redis, (count, limit)| redis.wait_replicas(count, limit));
-                redis = set.synced.into_iter().fold(redis, |redis, (count, limit)| redis.wait_aof(count, limit));
-                redis = if set.threadless { redis.without_thread() } else { redis };
-            }
+            let url = text(url, "url")?;
+            let set = handle::borrow(options, "tkm_store_redis");
+            let redis = set.map_or_else(|| RedisStore::options(url), |set| set.of(url));
             write(store, give(redis.open()?));
             Ok(())
         })
@@ -169,11 +199,22 @@ pub unsafe extern "C" fn tkm_store_sealed(
         call(error, || {
             required((!sealed.is_null()).then_some(()), "sealed")?;
             let inner = required(handle::borrow(store, "tkm_store_sealed"), "store")?.0.clone();
-            let seals = SealedStore::new(inner, Keyring::file(text(keys_file, "keys_file")?));
-            write(sealed, give(if accept_unsealed == 0 { seals } else { seals.accept_unsealed() }));
+            write(sealed, seal(inner, text(keys_file, "keys_file")?, accept_unsealed != 0)?);
             Ok(())
         })
     }
+}
+
+#[cfg(feature = "sealed")]
+fn seal(inner: Arc<dyn Store>, keys_file: &str, accept_unsealed: bool) -> Result<*mut TkmStore, TkmError> {
+    use token_manager::store::{Keyring, SealedStore};
+    let sealed = SealedStore::new(inner, Keyring::file(keys_file));
+    Ok(give(if accept_unsealed { sealed.accept_unsealed() } else { sealed }))
+}
+
+#[cfg(not(feature = "sealed"))]
+fn seal(_: Arc<dyn Store>, _: &str, _: bool) -> Result<*mut TkmStore, TkmError> {
+    Err(TkmError::new(crate::outcome::Code::Config, "this library was built without its feature `sealed`"))
 }
 
 /// # Safety

@@ -150,8 +150,9 @@ fn vendors_are_asked() {
         ("permission.contents", "read"),
         ("base_url", &*url),
     ];
-    let error = told(&manager(source("github_app", &github)).get().unwrap_err()).1;
-    assert!(error.contains("ten years") || error.contains("10 years"), "its life was read: {error}");
+    assert_eq!(secret_of("github_app", &github), "/app/installations/7/access_tokens");
+    let body = vendor.heard().pop().unwrap().body;
+    assert_eq!(body, r#"{"permissions":{"contents":"read"},"repositories":["website"]}"#);
 
     let mut ticket = by_name("wechat_ticket", &[("base_url", &url), ("type", "wx_card")]);
     ticket.set_parent(manager(source("wechat_stable", &wechat)));
@@ -162,18 +163,19 @@ fn vendors_are_asked() {
 #[cfg(unix)]
 #[test]
 fn a_command_is_run() {
-    let script = "printf \"$COLOUR $1\"; exit ${EXIT-0}";
+    let script = "printf \"$COLOUR $1 $#\"; exit ${EXIT-0}";
     let mut settings = vec![
         ("program", "sh"),
         ("argument", "-c"),
         ("argument", script),
         ("argument", "sh"),
         ("argument", "here"),
+        ("argument", ""),
         ("environment.COLOUR", "green"),
         ("plain_text", "true"),
         ("life", "3600"),
     ];
-    assert_eq!(secret_of("command", &settings), "green here");
+    assert_eq!(secret_of("command", &settings), "green here 2");
     settings.extend([("environment.EXIT", "9"), ("exit_code.9", "throttled")]);
     assert_eq!(told(&manager(source("command", &settings)).get().unwrap_err()).0, FailureClass::Throttled);
 }

@@ -48,6 +48,20 @@ const STEPS: [Step; 6] = [
     Step::Store("after-commit"),
 ];
 
+/// Waits until all threads of a process are served that have begun to ask. A machine that is too busy for a store's timeout may take
+/// more than one try.
+fn is_served(worker: &mut Worker, tag: &str) {
+    for _ in 0..20 {
+        let words = worker.got(tag);
+        if words.number("ok") == THREADS as u64 {
+            return;
+        }
+        assert!(words.text("errors").starts_with("store"), "{}: {}", words.text("errors"), words.text("words"));
+        worker.get(tag, THREADS, LONG);
+    }
+    panic!("a process is never served again");
+}
+
 struct Fleet {
     issuer: Oidc,
     redis: Proxy,
@@ -69,7 +83,7 @@ impl Fleet {
     fn worker(&self) -> Worker {
         let (redis, issuer, journal) = (self.redis.url(), self.issuer.url(), self.journal.path().display());
         let window = self.window.as_millis();
-        let settings = format!("redis={redis} issuer={issuer} window={window} journal={journal} lease=2000 io=200");
+        let settings = format!("redis={redis} issuer={issuer} window={window} journal={journal}");
         Worker::start(&["a_worker_without_orders_does_nothing", "--exact", "--nocapture"], &settings)
     }
 
@@ -79,13 +93,10 @@ impl Fleet {
         self.workers.iter_mut().for_each(|worker| drop(worker.word("rejected tag=all")));
     }
 
-    /// Has every thread of every process ask, and asserts that each was served.
+    /// Has every thread of every process ask until each was served.
     fn serve(&mut self) {
         self.workers.iter_mut().for_each(|worker| worker.get("all", THREADS, LONG));
-        for worker in &mut self.workers {
-            let words = worker.got("all");
-            assert_eq!((words.number("ok"), words.text("errors")), (THREADS as u64, ""), "{}", words.text("words"));
-        }
+        self.workers.iter_mut().for_each(|worker| is_served(worker, "all"));
     }
 
     /// Has every process ask until it is served, for it may have met a failure, and until nobody has anything left to do: a token in
@@ -122,12 +133,8 @@ impl Fleet {
         others.for_each(|(_, worker)| act(worker));
     }
 
-    fn others_are_served(&mut self, updater: usize, step: Step) {
-        self.each_other(updater, |worker| {
-            let words = worker.got("others");
-            let expected = (THREADS as u64, "");
-            assert_eq!((words.number("ok"), words.text("errors")), expected, "{step:?}: {}", words.text("words"));
-        });
+    fn others_are_served(&mut self, updater: usize) {
+        self.each_other(updater, |worker| is_served(worker, "others"));
     }
 
     fn go_on(&mut self, updater: usize, step: Step) {
@@ -141,8 +148,8 @@ impl Fleet {
     fn kill_at(&mut self, updater: usize, step: Step) {
         self.bring_to(updater, step);
         self.workers[updater].kill();
-        self.others_are_served(updater, step);
-        self.go_on(updater, step);
+        self.others_are_served(updater);
+        self.go_on(updater, step); // of use to a request that the issuer holds
         self.workers[updater] = self.worker();
     }
 
@@ -150,7 +157,7 @@ impl Fleet {
     fn stop_at(&mut self, updater: usize, step: Step) {
         self.bring_to(updater, step);
         self.workers[updater].stop();
-        self.others_are_served(updater, step);
+        self.others_are_served(updater);
         self.workers[updater].resume();
         self.go_on(updater, step);
         self.workers[updater].got("it");
@@ -215,12 +222,12 @@ fn no_refresh_token_is_presented_twice_where_the_issuer_allows_no_window() {
 
 #[test]
 fn a_process_that_was_stopped_until_the_window_had_closed_presents_nothing() {
-    let mut fleet = Fleet::start(Duration::from_secs(5));
+    let mut fleet = Fleet::start(Duration::from_secs(8));
     fleet.serve();
     let step = Step::Store("after-claim");
     fleet.bring_to(0, step);
     fleet.workers[0].stop();
-    fleet.others_are_served(0, step); // at the end of the lease, within the window
+    fleet.others_are_served(0); // at the end of the lease, within the window
     assert_eq!(fleet.issuer.count("rotations"), 2);
     std::thread::sleep(fleet.window); // what is awaited is the passing of time itself
     fleet.workers[0].resume();

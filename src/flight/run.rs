@@ -138,11 +138,14 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
     let mut updater_wait = UpdaterWait::new(attempt);
+    let seen = state.slot.seen();
     loop {
-        let seen = state.slot.seen();
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
+        let newer_than = state.slot.newer_than();
         if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
-            return Ok(()); // a dead process had left the next token
+            // A dead process had left the next token, or `keep_fresh` took it over while this flight waited: a claim of a
+            // newer one than that would be granted. One that is taken over from here on is not newer than what is claimed.
+            return Ok(());
         }
         let left = runs_on.until().map(clock::left);
         let (stuck, paused) = (state.has_too_many_abandoned(), state.failures.own_pause().is_some());
@@ -151,6 +154,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
         let claim = Claim {
             lease: left.map_or(policy.renewed_lease(), |_| policy.inline_lease()),
             budget: no_fetch.is_none().then_some(policy.budget),
+            newer_than,
             ..claim_without_fetch(state, attempt)
         };
         let until = deadline(state, leader, runs_on);

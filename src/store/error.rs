@@ -9,7 +9,7 @@ use std::{fmt, io};
 pub enum StoreErrorKind {
     /// It cannot be reached, or did not answer in time.
     Unreachable,
-    /// It refuses these credentials or commands (WRONGPASS, NOAUTH, NOPERM).
+    /// It refuses these credentials or commands (WRONGPASS, NOAUTH, NOPERM), or one side refuses the other's certificate.
     Denied,
     /// It cannot write now (READONLY, LOADING, OOM, MISCONF).
     NotWritable,
@@ -67,6 +67,12 @@ impl StoreError {
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
         self.cause = Some(cause.into());
         self
+    }
+
+    /// Returns the same error, with its cause as text.
+    pub(crate) fn duplicate(&self) -> StoreError {
+        let cause = self.cause.as_ref().map(|cause| cause.to_string().into());
+        StoreError { kind: self.kind, message: self.message.clone(), cause }
     }
 
     /// Returns what kind of trouble it is.

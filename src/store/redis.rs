@@ -7,49 +7,77 @@ use super::{
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
-use connect::Connector;
-use connection::Connection;
-use durability::Durability;
-use failure::failure;
+use connections::Connections;
+use own::Own;
 use pool::Pool;
 use reply::Reply;
 use script::{Script, Scripts};
 use std::sync::Arc;
 use std::time::Duration;
-use subscription::RedisSubscription;
+use url::Urls;
 
+mod address;
+mod cluster;
 mod connect;
 mod connection;
+mod connections;
+mod dial;
 mod durability;
 mod failure;
+#[cfg(feature = "pool")]
+mod lent;
 mod log;
+mod login;
+mod lookup;
 mod options;
+mod own;
 mod pool;
 mod reply;
+mod route;
 mod script;
+mod sentinel;
+mod socket;
 mod stream;
 mod subscription;
+mod target;
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_client;
+#[cfg(not(feature = "tls"))]
+#[path = "redis/no_tls_client.rs"]
+mod tls_client;
+mod url;
 
 pub use log::LogEntry;
+pub use login::Login;
 pub use options::RedisOptions;
+pub use tls::Tls;
 
 /// Keeps tokens in Redis 5 or newer, or in Valkey. Clones share the connections; a forked child makes its own.
+///
+/// # The user's rights
+///
+/// A user of an access control list needs this and no more, where `tm` is the [namespace](crate::Builder::namespace). In Redis 6.2 and
+/// newer, and in Valkey:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// In Redis 6.0, whose lists have no channels:
+///
+/// ```text
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ```
+///
+/// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
+/// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
 pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
     scripts: Scripts,
-    connector: Arc<Connector>,
-    pool_size: u32,
-    durability: Option<Durability>,
-    pool: PerProcess<Pool>,
-}
-
-impl Shared {
-    /// Returns this process's pool.
-    fn pool(&self) -> &Pool {
-        self.pool.get(|| Pool::free_list(self.connector.clone(), self.pool_size))
-    }
+    connections: Box<dyn Connections>,
 }
 
 impl RedisOptions {
@@ -59,28 +87,24 @@ impl RedisOptions {
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read, a limit is not between 1 ms and 1 minute, or the pool
     /// has no place.
     pub fn open(self) -> Result<RedisStore, StoreError> {
-        let info = self.check()?;
-        let Self { connect_timeout, io_timeout, .. } = self;
-        let connector = Arc::new(Connector { info, connect_timeout, io_timeout });
+        let connector = Arc::new(self.connector()?);
         let pool = if self.threadless {
             Pool::free_list(connector.clone(), self.pool_size)
         } else {
             Pool::new(connector.clone(), self.pool_size, self.pool_timeout)
         };
-        let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
-        Ok(RedisStore(Arc::new(Shared {
-            scripts,
+        Ok(RedisStore::on(Own {
             connector,
             pool_size: self.pool_size,
             durability: self.durability,
-            pool,
-        })))
+            pool: PerProcess::new(pool),
+        }))
     }
 }
 
 impl RedisStore {
-    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`; never talks
-    /// to Redis.
+    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`, or one of those of
+    /// [`sentinel`](RedisStore::sentinel) and [`cluster`](RedisStore::cluster); never talks to Redis.
     ///
     /// # Errors
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
@@ -90,22 +114,74 @@ impl RedisStore {
 
     /// Returns the default numbers for a URL, to be changed and then [opened](RedisOptions::open).
     pub fn options(url: &str) -> RedisOptions {
-        RedisOptions::new(url)
+        RedisOptions::new(Urls::read(url))
     }
 
-    /// Runs a script on a pooled connection.
+    /// Returns the default numbers for the primary that Redis Sentinels name. Its URL has the name that the sentinels know it by in
+    /// the place of the host, as in `redis://user:password@tokens/0`; each sentinel has a URL of its own, with a login of its
+    /// own if it needs one, as in `redis://:password@10.0.0.1:26379`, and with `rediss://` if it speaks TLS. The same as one URL:
+    /// `redis+sentinel://user:password@10.0.0.1:26379,10.0.0.2:26379/tokens/0?sentinel_password=password`, and
+    /// `rediss+sentinel://` where all speak TLS, or `sentinel_tls=false` where the sentinels do not.
+    ///
+    /// The store asks the sentinels when it connects, each second while it is used, and at once when the primary fails, and
+    /// goes where the newest of their configurations says; no connection or subscription to an earlier primary is used on.
+    pub fn sentinel(primary: &str, sentinels: &[&str]) -> RedisOptions {
+        let sentinels = sentinels.iter().map(|url| url.to_string()).collect();
+        RedisOptions::new(Urls::Sentinel { primary: primary.to_owned(), sentinels })
+    }
+
+    /// Returns the default numbers for a Redis Cluster of which these nodes are known, as in
+    /// `["redis://10.0.0.1:6379", "redis://10.0.0.2:6379"]`. The same as one URL:
+    /// `redis+cluster://user:password@10.0.0.1:6379,10.0.0.2:6379`, or `rediss+cluster://` with TLS.
+    ///
+    /// All keys of a [group](crate::Builder::group) are in one slot. The store follows it to the node that has it, within the
+    /// limits of every call. A connection of the pool is one to each node that it has needed. Name several nodes, or a host name
+    /// that leads to several.
+    pub fn cluster(seeds: &[&str]) -> RedisOptions {
+        RedisOptions::new(Urls::Cluster(seeds.iter().map(|url| url.to_string()).collect()))
+    }
+
+    /// Makes a store on a pool that the program has anyway; talks to Redis when it is used. Redis knows the scripts, the keys and
+    /// the rights as with connections of the store's own, and a fleet may have stores of both kinds.
+    ///
+    /// What is lost by it, compared with a store that is [opened](RedisStore::open) by its URL:
+    /// - **Events.** Who waits for another process's fetch asks Redis after 20 ms, doubling to 500 ms, and `keep_fresh` inspects
+    ///   it now and then: a new token arrives later and costs more commands.
+    /// - **Limits.** A free connection is waited for 500 ms, twice as long by an updater. Everything else has the limits that
+    ///   the program has set on its connections; one that has none lets a flight wait for as long as Redis is silent, though callers
+    ///   keep their deadlines. Set them on each (`set_read_timeout`, `set_write_timeout`) below a third of the lease.
+    /// - **Signals.** A call that one interrupts fails, and is repeated once.
+    /// - **Broken connections.** One that timed out stays in the pool, for the pool does not see that.
+    /// - **Logins, TLS, name lookup, greatest age:** the pool's manager does as it does.
+    /// - **Forks.** A forked child needs a pool and a store of its own, and is told so.
+    /// - **Sharing.** All connections in use by the program are in the way of an updater, whose lease is running out.
+    ///
+    /// Its types are those of `r2d2` 0.8 and `redis` 1: this function, and the feature `pool`, change with them.
+    #[cfg(feature = "pool")]
+    pub fn from_pool<M>(pool: r2d2::Pool<M>) -> RedisStore
+    where
+        M: r2d2::ManageConnection,
+        M::Connection: redis::ConnectionLike,
+    {
+        RedisStore::on(lent::Lent::new(pool))
+    }
+
+    fn on(connections: impl Connections + 'static) -> RedisStore {
+        RedisStore(Arc::new(Shared { scripts: Scripts::new(), connections: Box::new(connections) }))
+    }
+
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(false, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(false, script, keys, args).map(Reply)
     }
 
     /// Runs the script of an updater, whose lease is running out.
     fn run_first(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
-        self.0.pool().with(true, |connection| connection.run(script, keys, args))?.map(Reply).map_err(failure)
+        self.0.connections.run(true, script, keys, args).map(Reply)
     }
 
     /// The channel of a grant's tokens, which is its database's alone: Redis itself publishes to all databases.
-    fn channel(&self, name: &TokenName) -> String {
-        grant_key(name, &format!("events:{}", self.0.connector.info.redis_settings().db()))
+    fn channel(&self, name: &TokenName) -> Result<String, StoreError> {
+        Ok(grant_key(name, &format!("events:{}", self.0.connections.database()?)))
     }
 }
 
@@ -165,7 +241,7 @@ impl Store for RedisStore {
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
         let [token, meta] = ["token", "meta"].map(|part| key(name, part));
         let [updater, carry, shared] = ["updater", "carry", "meta"].map(|part| grant_key(name, part));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let (left, life) = (millis(grant.left), millis(grant.life));
         let age = grant.age.map_or("-1".into(), |age| age.as_millis().to_string());
@@ -185,15 +261,7 @@ impl Store for RedisStore {
             args.extend(carry_lifetime.as_ref().map(|lifetime| lifetime.as_bytes()));
         }
         let keys = [&token, &meta, &updater, &carry, &shared].map(|key| key.as_str());
-        let commit = |connection: &mut Connection| {
-            let reply = connection.run(&self.0.scripts.commit, &keys, &args).map_err(failure)?;
-            if let Some(durability) = &self.0.durability {
-                let answer = connection.wait(&durability.command(), durability.limit).map_err(failure)?;
-                durability.check(&answer)?;
-            }
-            Ok::<_, StoreError>(Reply(reply))
-        };
-        self.0.pool().with(true, commit)??.committed()
+        self.0.connections.commit(&self.0.scripts.commit, &keys, &args).map(Reply)?.committed()
     }
 
     fn record_failure(
@@ -207,7 +275,7 @@ impl Store for RedisStore {
         let told = egress_key(name, "pause", failure.egress);
         let (attempt, generation) = (lease.attempt.to_string(), lease.generation.to_string());
         let pause = failure.retry_after.map(|pause| millis(pause.clamp(FIRST_PAUSE, MAX_PAUSE)));
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let args = [
             channel.as_bytes(),
             lease.owner.as_bytes(),
@@ -221,7 +289,7 @@ impl Store for RedisStore {
     }
 
     fn invalidate(&self, name: &TokenName, generation: u64) -> Result<(), StoreError> {
-        let (channel, generation) = (self.channel(name), generation.to_string());
+        let (channel, generation) = (self.channel(name)?, generation.to_string());
         let keys = [key(name, "token"), key(name, "meta")];
         self.run(&self.0.scripts.invalidate, &[&keys[0], &keys[1]], &[channel.as_bytes(), generation.as_bytes()])?;
         Ok(())
@@ -229,7 +297,7 @@ impl Store for RedisStore {
 
     fn offer(&self, name: &TokenName, token: &Stored) -> Result<bool, StoreError> {
         let keys = [key(name, "token"), key(name, "meta"), grant_key(name, "updater")];
-        let channel = self.channel(name);
+        let channel = self.channel(name)?;
         let (generation, left, life) = (token.generation.to_string(), millis(token.left), millis(token.life));
         let value = token.value.reveal();
         let args = [&channel, &generation, value, &left, &life].map(|arg| arg.as_bytes());
@@ -247,23 +315,18 @@ impl Store for RedisStore {
     }
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
-        let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
-        let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
-        Ok(Box::new(RedisSubscription::subscribe(stream, &self.channel(name), io_timeout).map_err(failure)?))
+        self.0.connections.subscribe(self.channel(name)?)
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
-        let updater = grant_key(name, "updater");
-        self.0.pool().with(false, |connection| connection.exists(&updater))?.map_err(failure)
+        self.0.connections.exists(&grant_key(name, "updater"))
     }
 
     fn place(&self) -> String {
-        let info = &self.0.connector.info;
-        format!("redis {}/{}", info.addr(), info.redis_settings().db())
+        self.0.connections.place()
     }
 
     fn timeout(&self) -> Duration {
-        let waits = self.0.durability.map_or(Duration::ZERO, |durability| durability.limit);
-        (self.0.connector.io_timeout + waits).max(self.0.connector.connect_timeout)
+        self.0.connections.timeout()
     }
 }

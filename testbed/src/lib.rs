@@ -1,6 +1,7 @@
 //! What the tests, examples and benches of token-manager run against: a real issuer, a real Redis, real processes, and stores
 //! and proxies that fail when they are told to.
 
+pub mod certificates;
 pub mod child;
 pub mod client;
 pub mod fleet;
@@ -12,8 +13,10 @@ pub mod keys;
 pub mod oidc;
 pub mod options;
 pub mod proxy;
+pub mod redis_cluster;
 pub mod redis_server;
 mod resp;
+pub mod sentinels;
 pub mod soak;
 pub mod stand_in;
 mod summary;

@@ -120,11 +120,11 @@ impl RedisServer {
 
     /// Stops the server in its tracks: it still accepts connections and never answers.
     pub fn pause(&self) {
-        self.signal(Signal::STOP);
+        signal(&self.child, Signal::STOP);
     }
 
     pub fn resume(&self) {
-        self.signal(Signal::CONT);
+        signal(&self.child, Signal::CONT);
     }
 
     /// Runs any command and returns its reply as text, one line for each element of an array.
@@ -137,12 +137,6 @@ impl RedisServer {
 
     pub fn try_command(&self, command: &[&str]) -> Result<String, String> {
         ask(&self.url(), command)
-    }
-
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            let _ = kill_process(pid, signal);
-        }
     }
 
     fn wait_until_ready(&mut self) -> Result<(), String> {
@@ -174,7 +168,13 @@ impl Drop for RedisServer {
     }
 }
 
-fn free_port() -> Result<u16, String> {
+/// Sends a signal to a process that was started here.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    let _ = kill_process(Pid::from_child(child), signal);
+}
+
+/// Returns a port of this host that was free a moment ago.
+pub fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let address = listener.and_then(|listener| listener.local_addr());
     address.map(|address| address.port()).map_err(|error| format!("no free loopback port: {error}"))

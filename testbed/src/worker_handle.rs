@@ -5,8 +5,9 @@ use crate::worker::SETTINGS;
 use std::collections::HashMap;
 use std::time::Duration;
 
-/// So large that the system keeps none of a thread that ended, and has to find room for each new one.
-const STACK: usize = 64 << 20;
+/// So large that the system keeps none of a thread that ended, and has to find room for each new one. For those only that ask for it
+/// (`stacks=large`): glibc may crash where such a thread ends while it is detached (its bug 19951).
+const LARGE_STACK: usize = 64 << 20;
 
 /// A worker process; dropping it kills it.
 pub struct Worker(Dialogue);
@@ -32,8 +33,10 @@ impl Words {
 impl Worker {
     /// Starts this very program again as a worker; `args` lead a test binary to where the work begins.
     pub fn start(args: &[&str], settings: &str) -> Worker {
-        let variables = [(SETTINGS, settings), ("RUST_MIN_STACK", &STACK.to_string())];
-        let mut worker = Worker(Dialogue::start(args, &variables));
+        let stack = LARGE_STACK.to_string();
+        let variables = [(SETTINGS, settings), ("RUST_MIN_STACK", stack.as_str())];
+        let count = if settings.contains("stacks=large") { 2 } else { 1 };
+        let mut worker = Worker(Dialogue::start(args, &variables[..count]));
         worker.word("ready");
         worker
     }

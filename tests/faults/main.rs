@@ -2,6 +2,7 @@
 //! which an updater can die. Every one counts the issuer's own requests exactly, and every caller's time and order.
 
 mod bench;
+mod cluster_refusals;
 mod issuers;
 mod outages;
 mod process_faults;

@@ -87,7 +87,7 @@ fn a_child_forked_during_a_refresh_that_hangs_refreshes_the_token_itself() {
 #[test]
 fn no_thread_left_for_a_flight() {
     let bench = Bench::new();
-    let mut worker = bench.worker_at(&bench.redis.url(), "local=100");
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=100 stacks=large");
     starve(&mut worker);
     // The call runs on the thread that reads the orders, which is there already; it has longer than a fetch may take.
     worker.order("call 12000");
@@ -103,7 +103,7 @@ fn no_thread_left_to_refresh_a_due_token() {
     let bench = Bench::new();
     served(&mut bench.worker(), 1);
     bench.cast_doubt();
-    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000");
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000 stacks=large");
     let old = served(&mut worker, 1);
     starve(&mut worker);
     // Zero never blocks, not even where the refresh would have to run on the caller's thread.
@@ -115,7 +115,7 @@ fn no_thread_left_to_refresh_a_due_token() {
 #[test]
 fn no_thread_left_and_a_deadline_of_zero() {
     let bench = Bench::new();
-    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000");
+    let mut worker = bench.worker_at(&bench.redis.url(), "local=4000 stacks=large");
     starve(&mut worker);
     worker.order("call 0");
     let words = worker.got("call");

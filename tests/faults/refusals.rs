@@ -2,6 +2,8 @@
 //! cause is gone.
 
 use crate::bench::{Bench, all_refused, ask, served, wait_until};
+use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 use testbed::redis_server::RedisServer;
 use testbed::worker_handle::Worker;
@@ -71,8 +73,10 @@ fn out_of_memory() {
 #[test]
 fn misconf() {
     // A snapshot cannot be written to /proc.
-    let bench = Bench::with(&["--dir", "/proc", "--logfile", "", "--save", "3600 1"], Duration::from_secs(600));
+    let bench = Bench::with(&["--dir", "/proc", "--logfile", ""], Duration::from_secs(600));
     let mut worker = bench.worker();
+    // Redis 6 does not take it from the command line.
+    bench.redis.command(&["CONFIG", "SET", "save", "3600 1"]);
     bench.redis.command(&["BGSAVE"]);
     wait_until("the snapshot has failed", || {
         bench.redis.command(&["INFO", "persistence"]).contains("rdb_last_bgsave_status:err")
@@ -80,6 +84,69 @@ fn misconf() {
     refused(&bench, &mut worker, "MISCONF");
     bench.redis.command(&["CONFIG", "SET", "stop-writes-on-bgsave-error", "no"]);
     recovered(&bench, &mut worker);
+}
+
+#[test]
+fn too_few_replicas() {
+    let bench = Bench::new();
+    let mut worker = bench.worker();
+    bench.redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    refused(&bench, &mut worker, "NOREPLICAS: Redis has fewer replicas than its min-replicas-to-write");
+    bench.redis.command(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    recovered(&bench, &mut worker);
+}
+
+/// Has Redis run a script that never ends, until it answers others that it is busy.
+fn keep_busy(redis: &RedisServer, script: &'static str) -> thread::JoinHandle<()> {
+    let url = redis.url();
+    let caller = thread::spawn(move || {
+        // It is ended by force.
+        let _ = testbed::redis_server::ask(&url, &["EVAL", script, "0"]);
+    });
+    wait_until("Redis is busy", || redis.try_command(&["GET", "x"]).is_err_and(|error| error.starts_with("BUSY")));
+    caller
+}
+
+#[test]
+fn busy_with_a_script_that_can_be_killed() {
+    let bench = Bench::with(&["--lua-time-limit", "50"], Duration::from_secs(600));
+    let mut worker = bench.worker();
+    let caller = keep_busy(&bench.redis, "while true do end");
+    refused(&bench, &mut worker, "BUSY: Redis is busy with somebody's script; end it with SCRIPT KILL");
+    bench.redis.command(&["SCRIPT", "KILL"]);
+    caller.join().unwrap();
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn busy_with_a_script_that_is_unkillable() {
+    let mut bench = Bench::with(&["--lua-time-limit", "50"], Duration::from_secs(600));
+    let mut worker = bench.worker();
+    let caller = keep_busy(&bench.redis, "redis.call('SET', 'other', 'x') while true do end");
+    assert!(bench.redis.try_command(&["SCRIPT", "KILL"]).unwrap_err().starts_with("UNKILLABLE"));
+    refused(&bench, &mut worker, "with SHUTDOWN NOSAVE where that is UNKILLABLE");
+    let _ = bench.redis.try_command(&["SHUTDOWN", "NOSAVE"]);
+    caller.join().unwrap();
+    bench.redis.restart().unwrap();
+    recovered(&bench, &mut worker);
+}
+
+#[test]
+fn as_many_clients_as_redis_takes() {
+    for credentials in ["", "user:word@"] {
+        let bench = Bench::new();
+        bench.redis.command(&["ACL", "SETUSER", "user", "on", ">word", "~*", "&*", "+@all"]);
+        let url = bench.redis.url().replace("redis://", &format!("redis://{credentials}"));
+        let mut worker = bench.worker_at(&url, "");
+        bench.redis.command(&["CONFIG", "SET", "maxclients", "8"]);
+        let clients: Vec<TcpStream> =
+            (0..8).map(|_| TcpStream::connect(("127.0.0.1", bench.redis.port())).unwrap()).collect();
+        wait_until("no client is taken any more", || bench.redis.try_command(&["PING"]).is_err());
+        refused(&bench, &mut worker, "MAXCLIENTS: Redis has as many clients as its maxclients");
+        drop(clients);
+        wait_until("clients are taken again", || bench.redis.try_command(&["PING"]).is_ok());
+        recovered(&bench, &mut worker);
+    }
 }
 
 #[test]

@@ -67,6 +67,8 @@ fn each_section_of_the_header_has_a_file() {
     let files = [
         ("Errors", "error"),
         ("Stores", "store"),
+        ("TLS to Redis", "tls"),
+        ("Logins of Redis that expire", "login"),
         ("The fetch callback", "source"),
         ("Issuers", "issuer"),
         ("Options", "options"),

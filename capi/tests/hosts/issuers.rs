@@ -10,12 +10,12 @@ fn issuer() -> StandIn {
     StandIn::start(|heard| {
         let path = heard.path.split('?').next().unwrap_or_default();
         let (status, body) = match (path, grant(heard).as_str()) {
-            ("/token", "grant_type=client_credentials&scope=read") => (200, tokens("c1", None)),
-            ("/token", "grant_type=refresh_token&refresh_token=r1&client_id=app") => {
-                (200, tokens("r2 for r1", Some("r2")))
+            ("/token", "grant_type=client_credentials&scope=read") => (200, tokens("c-one", None)),
+            ("/token", "grant_type=refresh_token&refresh_token=r-one&client_id=app") => {
+                (200, tokens("r-two for r-one", Some("r-two")))
             }
-            ("/token", "grant_type=refresh_token&refresh_token=r2&client_id=app") => {
-                (200, tokens("r3 for r2", Some("r3")))
+            ("/token", "grant_type=refresh_token&refresh_token=r-two&client_id=app") => {
+                (200, tokens("r-three for r-two", Some("r-three")))
             }
             ("/cgi-bin/stable_token", _) => (200, tokens("wx", None)),
             ("/cgi-bin/ticket/getticket", _) => (200, r#"{"errcode":0,"ticket":"ticket","expires_in":7200}"#.into()),

@@ -8,8 +8,11 @@ mod toolchain;
 
 use std::process::{Command, Output};
 use std::time::Duration;
+use testbed::certificates::Authority;
 use testbed::issuer::{Issuer, Options};
+use testbed::redis_cluster::RedisCluster;
 use testbed::redis_server::RedisServer;
+use testbed::sentinels::Sentinels;
 use token_manager::{Attempt, Fetched, RedisStore, TokenManager};
 use toolchain::{Build, Link, compile, library, run};
 
@@ -63,6 +66,34 @@ fn the_quickstart_prints_what_the_fleet_has_fetched() {
     let start = |command: &str| run(Command::new(&program).arg(world.redis.url()).arg(command));
     assert_eq!(start("printf first"), "Authorization: Bearer first\n");
     assert_eq!(start("printf second"), "Authorization: Bearer first\n", "it is valid still");
+}
+
+#[test]
+fn c_reaches_redis_over_tls_with_logins_that_expire() {
+    let authority = Authority::new();
+    let (redis, port) = authority.start_redis(&authority.issue("server", &["localhost"]), true, &[]);
+    redis.command(&["ACL", "SETUSER", "fleet", "on", ">word", "~*", "&*", "+@all"]);
+    let client = authority.issue("client", &["client"]);
+    let logins = authority.folder().join("logins");
+    std::fs::write(&logins, "fleet\nword\n").expect("a file");
+    for build in [Build::Release, Build::Debug] {
+        let mut command = Command::new(compile("redis.c", build, Link::Shared, &[]));
+        command.arg(format!("rediss://localhost:{port}/2")).arg(authority.file());
+        let shown = run(command.args([&client.certificate, &client.key, &logins]));
+        assert_eq!(shown.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{shown}");
+    }
+}
+
+#[test]
+fn the_quickstart_runs_in_a_cluster_and_behind_sentinels() {
+    let program = compile("../examples/quickstart.c", Build::Release, Link::Shared, &[]);
+    let start = |url: &str, command: &str| run(Command::new(&program).arg(url).arg(command));
+    let cluster = RedisCluster::start().expect("a cluster");
+    let sentinels = Sentinels::start().expect("sentinels");
+    for url in [cluster.url(), sentinels.url()] {
+        assert_eq!(start(&url, "printf first"), "Authorization: Bearer first\n");
+        assert_eq!(start(&url, "printf second"), "Authorization: Bearer first\n", "it is valid still");
+    }
 }
 
 #[test]

@@ -103,10 +103,8 @@ impl Values {
 
     /// Returns the names behind the dot, with their values.
     pub(super) fn named(&self, setting: &str) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        let of_it = move |(known, name, value): &'_ (&'static str, String, String)| {
-            *known == setting && !(name.is_empty() && value.is_empty())
-        };
-        self.texts.iter().filter(move |entry| of_it(entry)).map(|(_, name, value)| (&**name, &**value))
+        let of_it = self.texts.iter().filter(move |(known, _, _)| *known == setting);
+        of_it.map(|(_, name, value)| (&**name, &**value))
     }
 
     pub(super) fn seconds(&self, setting: &'static str) -> Result<Option<Duration>, BuildError> {

@@ -20,8 +20,8 @@ use std::{fmt, thread};
 
 /// How often a command is looked at that closed its outputs, or whose outputs somebody else holds open.
 const LOOK: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
-/// How long a killed command may take to be gone.
-const GONE: Duration = Duration::from_millis(50);
+/// How long a killed command may take to be gone: it is at once, unless the system is very busy.
+const GONE: Duration = Duration::from_secs(1);
 /// How much of the standard error is told on: lines, and characters of each.
 const MAX_LINES: usize = 100;
 const MAX_LINE: usize = 400;

@@ -1,5 +1,7 @@
 //! The Lua scripts, one a verb, each behind what all of them share.
 
+use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value, cmd};
+
 /// A Lua script and the digest by which Redis knows it.
 pub struct Script {
     text: &'static str,
@@ -11,14 +13,19 @@ impl Script {
         Script { text, digest: redis::Script::new(text) }
     }
 
-    /// Returns the script itself, for a Redis that does not know it yet.
-    pub fn text(&self) -> &'static str {
-        self.text
-    }
-
-    /// Returns the digest by which a Redis that has run it knows it.
-    pub fn digest(&self) -> &str {
-        self.digest.get_hash()
+    /// Has Redis run the script by its digest, or by its text where Redis does not know it yet.
+    pub fn evaluate(
+        &self,
+        keys: &[&str],
+        args: &[&[u8]],
+        mut query: impl FnMut(&Cmd) -> RedisResult<Value>,
+    ) -> RedisResult<Value> {
+        let mut ask = |verb: &str, script: &str| query(cmd(verb).arg(script).arg(keys.len()).arg(keys).arg(args));
+        let answer = ask("EVALSHA", self.digest.get_hash());
+        if answer.as_ref().is_err_and(|error| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)) {
+            return ask("EVAL", self.text);
+        }
+        answer
     }
 }
 

@@ -1,35 +1,70 @@
 //! The subscription to a token's changes, on a connection of its own.
 
+use super::connect::Connector;
 use super::failure::failure;
 use super::stream::Stream;
+use super::target::Target;
 use crate::clock;
 use crate::error::FailureClass;
-use crate::store::{Change, StoreError, Subscription};
+use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
 use redis::{Cmd, Msg, RedisResult, cmd};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// How long after a renewal that failed the next one is tried.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
+
 pub struct RedisSubscription {
+    connector: Arc<Connector>,
+    channel: String,
+    target: Target,
     stream: Stream,
-    io_timeout: Duration,
     /// Changes that came and have not been told.
     received: VecDeque<Change>,
 }
 
 impl RedisSubscription {
     /// Subscribes; Redis has confirmed it when this returns.
-    pub fn subscribe(stream: Stream, channel: &str, io_timeout: Duration) -> RedisResult<RedisSubscription> {
-        let mut subscription = RedisSubscription { stream, io_timeout, received: VecDeque::new() };
-        subscription.ask(cmd("SUBSCRIBE").arg(channel))?;
+    pub fn subscribe(connector: Arc<Connector>, channel: String) -> RedisResult<RedisSubscription> {
+        let (target, stream) = connector.open(&channel)?;
+        let mut subscription = RedisSubscription { connector, channel, target, stream, received: VecDeque::new() };
+        subscription.ask(cmd("SUBSCRIBE").arg(&subscription.channel))?;
         Ok(subscription)
+    }
+
+    /// Goes over to a new connection, once that is subscribed, with all that the old one has brought. Stays with the old one as
+    /// long as there is no new one.
+    fn renew(&mut self) {
+        match RedisSubscription::subscribe(self.connector.clone(), self.channel.clone()) {
+            Ok(renewed) => {
+                let until = clock::deadline(Duration::from_millis(1));
+                while self.receive_one(until).is_ok() {}
+                (self.target, self.stream) = (renewed.target, renewed.stream);
+                self.received.extend(renewed.received);
+            }
+            Err(error) => {
+                log::debug!(target: "token_manager::redis", "a subscription could not be renewed: {}", failure(error));
+                self.stream.renew_at = Some(clock::deadline(RENEW_AGAIN));
+            }
+        }
     }
 
     /// Sends a command and waits until it is answered.
     fn ask(&mut self, command: &Cmd) -> RedisResult<()> {
-        let deadline = clock::deadline(self.io_timeout);
+        let deadline = clock::deadline(self.connector.io_timeout);
         self.stream.send(&command.get_packed_command(), deadline)?;
         while !self.receive_one(deadline)? {}
         Ok(())
+    }
+
+    /// An old primary stays silent about what the new one is told.
+    fn must_still_count(&self) -> Result<(), StoreError> {
+        let Connector { route, connect_timeout, .. } = &*self.connector;
+        if route.still_leads_to(&self.target, clock::deadline(*connect_timeout)) {
+            return Ok(());
+        }
+        Err(StoreError::new(StoreErrorKind::Unreachable, "another Redis has become the primary"))
     }
 
     /// Takes in what Redis says next; returns whether it was an answer, and no message.
@@ -45,18 +80,24 @@ impl RedisSubscription {
 
 impl Subscription for RedisSubscription {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
+        if self.stream.is_old() {
+            self.renew();
+        }
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
         while self.received.is_empty() {
-            match self.receive_one(deadline) {
-                Ok(_) => {}
-                Err(error) if error.is_timeout() => break,
-                Err(error) => return Err(failure(error)),
+            self.must_still_count()?;
+            let confirmed = self.connector.route.confirmed_for().map(clock::deadline);
+            match self.receive_one(confirmed.map_or(deadline, |confirmed| confirmed.min(deadline))) {
+                Err(error) if error.is_timeout() && clock::left(deadline).is_zero() => break,
+                Err(error) if !error.is_timeout() => return Err(failure(error)),
+                _ => {}
             }
         }
         Ok(self.received.pop_front())
     }
 
     fn check(&mut self) -> Result<(), StoreError> {
+        self.must_still_count()?;
         match self.ask(&cmd("PING")) {
             // Whoever refuses a PING is there.
             Err(error) if error.code().is_none() => Err(failure(error)),

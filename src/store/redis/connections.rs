@@ -1,0 +1,22 @@
+//! What a store asks of its connections, whosever they are.
+
+use super::script::Script;
+use crate::store::{StoreError, Subscription};
+use redis::Value;
+use std::time::Duration;
+
+/// The connections of a store.
+pub trait Connections: Send + Sync {
+    /// Runs a script; one that goes first waits longer for a free connection.
+    fn run(&self, goes_first: bool, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError>;
+    /// Runs the script of a commit, which goes first and counts once as many servers have it as is asked for.
+    fn commit(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError> {
+        self.run(true, script, keys, args)
+    }
+
+    fn exists(&self, key: &str) -> Result<bool, StoreError>;
+    fn subscribe(&self, channel: String) -> Result<Box<dyn Subscription>, StoreError>;
+    fn database(&self) -> Result<i64, StoreError>;
+    fn place(&self) -> String;
+    fn timeout(&self) -> Duration;
+}
