@@ -28,8 +28,20 @@ pub struct Store {
     pub io_timeout: Option<Span>,
     pub pool_timeout: Option<Span>,
     pub pool_size: Option<u32>,
+    pub max_connection_age: Option<Span>,
+    pub credentials_file: Option<PathBuf>,
+    pub tls: Option<Tls>,
     pub wait_replicas: Option<Replicas>,
     pub wait_aof: Option<Replicas>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    pub ca_file: Option<PathBuf>,
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+    pub server_name: Option<String>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -309,9 +321,12 @@ impl Store {
         matches!(&self.url.origin, Origin::Inline(url) if url == "memory")
     }
 
-    /// Returns whether the address has a password in it: what stands between `://` and `@`, after a colon.
+    /// Returns whether the address has a password in it: between `://` and `@`, after a colon, or in the query.
     pub fn has_inline_password(&self) -> bool {
         let Origin::Inline(url) = &self.url.origin else { return false };
+        if ["pass=", "password="].iter().any(|name| url.contains(name)) {
+            return true;
+        }
         let user = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
         user.is_some_and(|(user, _)| user.contains(':'))
     }

@@ -110,7 +110,9 @@ fn refused(place: &Place<'_>) -> impl FnOnce(BuildError) -> ConfigError {
     let place = place.clone();
     move |error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
-        place.error_about(error.setting(), format!("{error}{cause}"))
+        // The builders take the address in `at`.
+        let setting = if error.setting() == "at" { "url" } else { error.setting() };
+        place.error_about(setting, format!("{error}{cause}"))
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::error::ConfigError;
 use crate::place::Place;
-use crate::settings::Store as Settings;
+use crate::settings::{Store as Settings, Tls as TlsSettings};
 use crate::value::{Origin, SecretAt};
 use std::sync::Arc;
 use token_manager::store::{Keyring, SealingKey};
-use token_manager::{MemoryStore, RedisStore, Store};
+use token_manager::{MemoryStore, RedisStore, Store, Tls};
 
 /// A store that is open, shared by all tokens that are in it.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ impl Opened {
 
 /// What can stand before the colon, as errors tell it.
 const SCHEMES: &str =
-    "redis://, rediss://, redis+sentinel://, redis+cluster:// (with rediss+…:// for TLS), unix://, file:/path, memory";
+    "redis://, rediss://, redis+sentinel://, redis+cluster:// (rediss+… for TLS), unix://, file:/path, memory";
 
 /// Opens a store; never talks to it.
 pub fn open(settings: &Settings, place: &Place<'_>, inline: bool) -> Result<Opened, ConfigError> {
@@ -33,11 +33,12 @@ pub fn open(settings: &Settings, place: &Place<'_>, inline: bool) -> Result<Open
         at.check_inline()?;
     }
     let url = settings.url.read(place.folder()).map_err(|error| at.error(error))?;
-    match url.split_once(':').map_or(&*url, |(scheme, _)| scheme) {
-        "memory" => Ok(Opened::new(MemoryStore::new())),
-        "file" => Err(at.error("this build of tkm has no store in files; use a Redis, or a build that has one")),
-        "redis" | "rediss" | "unix" | "redis+unix" | "redis+sentinel" | "rediss+sentinel" | "redis+cluster"
-        | "rediss+cluster" => redis(settings, &url, place, inline),
+    let scheme = url.split(':').next().unwrap_or_default();
+    let base = scheme.split('+').next().unwrap_or_default();
+    match (scheme, base) {
+        ("memory", _) => Ok(Opened::new(MemoryStore::new())),
+        ("file", _) => Err(at.error("this build has no store in files; name a Redis, or use a build that has one")),
+        (_, "redis" | "rediss" | "valkey" | "valkeys" | "unix") => redis(settings, &url, place, inline),
         _ => Err(at.error(format!("is no address of a store; write one of {SCHEMES}"))),
     }
 }
@@ -59,6 +60,22 @@ pub fn keyring(at: &SecretAt, place: &Place<'_>) -> Result<Keyring, ConfigError>
     }
 }
 
+fn to_tls(settings: &TlsSettings, place: &Place<'_>) -> Result<Tls, ConfigError> {
+    let (folder, mut tls) = (place.folder(), Tls::new());
+    if let Some(file) = &settings.ca_file {
+        tls = tls.ca_file(folder.join(file));
+    }
+    tls = match (&settings.certificate_file, &settings.key_file) {
+        (None, None) => tls,
+        (Some(certificate), Some(key)) => tls.identity_files(folder.join(certificate), folder.join(key)),
+        _ => return Err(place.error("certificate_file and key_file go together; set both")),
+    };
+    if let Some(name) = &settings.server_name {
+        tls = tls.server_name(name);
+    }
+    Ok(tls)
+}
+
 fn redis(settings: &Settings, url: &str, place: &Place<'_>, inline: bool) -> Result<Opened, ConfigError> {
     let mut options = RedisStore::options(url);
     macro_rules! set {
@@ -66,7 +83,13 @@ fn redis(settings: &Settings, url: &str, place: &Place<'_>, inline: bool) -> Res
             $(if let Some(limit) = settings.$setting { options = options.$setting(limit.0); })*
         };
     }
-    set!(connect_timeout, io_timeout, pool_timeout);
+    set!(connect_timeout, io_timeout, pool_timeout, max_connection_age);
+    if let Some(file) = &settings.credentials_file {
+        options = options.credentials_file(place.folder().join(file));
+    }
+    if let Some(tls) = &settings.tls {
+        options = options.tls(to_tls(tls, &place.below("tls"))?);
+    }
     if let Some(size) = settings.pool_size {
         options = options.pool_size(size);
     }

@@ -162,7 +162,7 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
         ),
         (
             "[tokens.x.source.client_credentials]\nurl = \"http://issuer.example.com/\"\nclient = { id = \"a\" }",
-            "tkm.toml:4: tokens.x.source.client_credentials.url: url: ",
+            "tkm.toml:4: tokens.x.source.client_credentials.url: at: begins with http",
         ),
         (
             "[tokens.x.source]\nwechat_ticket.token = \"y\"",
@@ -191,7 +191,17 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
 fn a_store_that_this_build_lacks_or_nobody_knows_is_an_error_of_its_own() {
     let found = |url: &str| wrong(&format!("[stores.a]\nurl = \"{url}\"\n[tokens.x]\nsource.command.run = [\"true\"]"));
     assert_eq!(found("redis://127.0.0.1:6379/1"), [""; 0]);
-    assert_eq!(found("unix:///run/redis.sock"), [""; 0]);
+    for url in [
+        "unix:///run/redis.sock",
+        "rediss://127.0.0.1:6380/",
+        "redis+sentinel://127.0.0.1:26379,127.0.0.1:26380/main/0",
+        "redis+cluster://127.0.0.1:7000,127.0.0.1:7001",
+        "rediss+cluster://127.0.0.1:7000",
+    ] {
+        assert_eq!(found(url), [""; 0], "{url}");
+    }
+    let file = found("file:/var/lib/tkm");
+    assert!(file[0].starts_with("tkm.toml:2: stores.a.url: this build has no store in files"), "{file:?}");
     let unknown = found("http://127.0.0.1/");
     assert!(
         unknown[0].starts_with("tkm.toml:2: stores.a.url: is no address of a store; write one of redis://"),

@@ -192,3 +192,23 @@ fn google_is_told_of_a_failure_on_standard_output() {
     let told: Value = serde_json::from_str(&ran.stdout).expect("JSON");
     assert_eq!((&told["success"], &told["code"]), (&false.into(), &"77".into()));
 }
+
+#[test]
+fn tokens_lie_sealed_and_a_wrong_key_is_told_as_a_setting_and_fetches_nothing() {
+    let bench = Bench::new(3600);
+    let keys = |id: &str, letter: &str| {
+        fs::write(bench.path("keys"), format!("{id} {}=\n", letter.repeat(43))).expect("a file")
+    };
+    keys("k1", "A");
+    bench.settings("[audit]\n[sealed]\nkeys = { file = \"keys\" }", "");
+    assert_eq!(bench.answer(&["get", "api"]), "tkm-secret-1");
+    let lies = bench.redis.command(&["HGET", "tm:{api}:api:token", "value"]);
+    assert!(lies.starts_with("tm1.k1."), "{lies}");
+    assert!(bench.answer(&["log", "api"]).contains(&token_manager_config::fingerprint("tkm-secret-1")));
+    keys("k2", "B");
+    let ran = bench.run(&["get", "api"]);
+    assert_eq!((ran.code, &*ran.stdout), (78, ""), "{ran:?}");
+    assert_eq!(bench.issuer.log().len(), 1);
+    keys("k1", "A");
+    assert_eq!(bench.answer(&["get", "api"]), "tkm-secret-1");
+}
