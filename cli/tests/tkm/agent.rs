@@ -160,7 +160,7 @@ fn read_all_the_time(path: &Path, ended: &AtomicBool, wrong: &AtomicUsize, reads
         wrong.fetch_add(usize::from(!whole || !right), Ordering::Relaxed);
         reads.fetch_add(1, Ordering::Relaxed);
         // A thousand readers share the machine with the agent.
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
