@@ -156,7 +156,7 @@ fn print_table(settings: &Settings, fleet: &Fleet, bill: &Bill) {
     }
     if let Some(killed) = &fleet.killed {
         let after = |time: Option<Duration>| time.map_or("never".into(), show);
-        rows.push(("take-over after the kill", after(killed.taken_over), "the lease is 3 s"));
+        rows.push(("take-over after the kill", after(killed.taken_over), "must be within 600 ms; the lease is 3 s"));
         rows.push(("new token after the kill", after(killed.replaced), ""));
     } else if settings.kill_updater {
         rows.push(("take-over after the kill", "nobody was killed".into(), "use a longer --for"));

@@ -55,9 +55,9 @@ impl Builder {
         }
     }
 
-    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]`, with the numbers that
-    /// [`RedisOptions`] names; without a thread of the store if flights are on the caller's. One store is required; there is
-    /// no default.
+    /// Keeps the token in the Redis of this URL, `redis://[user:password@]host[:port][/database]` or another
+    /// [form](crate::RedisStore::open), with the numbers that [`RedisOptions`] names; without a thread of the store if flights
+    /// are on the caller's. One store is required; there is no default.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if the URL cannot be read.

@@ -3,8 +3,8 @@
 use crate::clock::Moment;
 use crate::error::{ErrorKind, FailureClass};
 use crate::policy::{
-    FAILURE_TTL, FIRST_PAUSE, MARGIN, MAX_BACKOFF, POLL, SAFETY_POLL, SAME_SECRET_PAUSE, STORE_CHECK, STORE_PAUSE,
-    TAKEOVER_JITTER, Window,
+    FAILURE_TTL, FIRST_PAUSE, LOOK, LOOK_SHARE, MARGIN, MAX_BACKOFF, POLL, SAFETY_POLL, SAME_SECRET_PAUSE, STORE_CHECK,
+    STORE_PAUSE, TAKEOVER_JITTER, Window,
 };
 use crate::store::{Carried, Claimed, Pause, StoreErrorKind, Stored};
 use std::time::Duration;
@@ -199,6 +199,13 @@ pub fn is_retriable(kind: StoreErrorKind) -> bool {
 pub fn watch(lease_left: Duration, at_most: Duration, fraction: f64) -> Duration {
     let spread = TAKEOVER_JITTER.0 + (TAKEOVER_JITTER.1 - TAKEOVER_JITTER.0).mul_f64(fraction);
     lease_left.saturating_add(spread).min(SAFETY_POLL).min(at_most)
+}
+
+/// Returns how long a waiter leaves the updater unseen, which so many wait for at most: the more they are, the sooner one of them
+/// looks. Up to a half is taken off by `fraction`, so that they do not look at once.
+pub fn look(listeners: u64, fraction: f64) -> Duration {
+    let pause = LOOK_SHARE.saturating_mul(u32::try_from(listeners).unwrap_or(u32::MAX)).clamp(LOOK.0, LOOK.1);
+    pause.mul_f64(1.0 - fraction / 2.0)
 }
 
 /// Returns how long a flight that cannot subscribe waits before its `round`-th poll.

@@ -29,6 +29,16 @@ pub const KEEP_FRESH_BACKOFF: Duration = Duration::from_secs(5);
 pub const POLL: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 /// How long after the end of the lease waiters ask again, spread so that they do not ask at once.
 pub const TAKEOVER_JITTER: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(20));
+/// How long a source may take before its updater is shown to the others: one that answers at once needs no connection for it.
+pub const UNSEEN: Duration = Duration::from_millis(2);
+/// How often a waiter looks for the updater, within these limits: the longer the more listen.
+pub const LOOK: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(1));
+/// By how much each listener makes the pause between two looks longer.
+pub const LOOK_SHARE: Duration = Duration::from_millis(3);
+/// How many are thought to listen until a look tells.
+pub const LISTENERS: u64 = 100;
+/// How soon a waiter looks again for an updater that it has missed.
+pub const SECOND_LOOK: Duration = Duration::from_millis(200);
 /// How often `keep_fresh` checks that the store still has the token, within these limits: ten times in what is left of
 /// the token's life.
 pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));

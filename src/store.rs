@@ -3,7 +3,7 @@
 pub use crate::token::Secret;
 pub use error::{StoreError, StoreErrorKind};
 pub use messages::{
-    Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName,
+    Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Stored, TokenName,
 };
 pub use redis::LogEntry;
 #[cfg(feature = "sealed")]
@@ -105,6 +105,35 @@ pub trait Store: Send + Sync + 'static {
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         let _ = name;
         Ok(false)
+    }
+
+    /// Lets the others see that this updater is there, until what is returned is dropped or the process dies, however it dies; the
+    /// lease is extended to `length` from now, as by `renew`. Called by the updater's flight once, while its source runs, unless that answers at once; and
+    /// dropped when the flight has ended. Defaults to `None`, which this may always answer: an updater that dies is then
+    /// replaced when its lease ends.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be asked or refuses; the updater goes on unseen.
+    fn show_presence(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        length: Duration,
+    ) -> Result<Option<Box<dyn Send>>, StoreError> {
+        let _ = (name, lease, length);
+        Ok(None)
+    }
+
+    /// Looks whether the updater is there. Where it is missing and its lease is the one that is `missed`, because an earlier look
+    /// found it missing, the lease ends. Called now and then by a flight that waits for it. A store may be
+    /// wrong: the updater's commit is then late, and doubt settles which token is the last. Defaults to
+    /// [`Presence::Unknown`], after which that flight looks no more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be asked or refuses; that flight looks no more.
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
+        let _ = (name, missed);
+        Ok(Presence::Unknown)
     }
 
     /// Names the place in which the tokens are, without secrets: what a process has left in a

@@ -32,6 +32,15 @@ fn the_store_in_redis_keeps_the_contract() {
 }
 
 #[test]
+fn the_store_in_redis_keeps_the_contract_for_users_who_cannot_see_or_show_updaters() {
+    let Backing::Redis(server) = Backing::redis() else { unreachable!() };
+    for restriction in ["-pubsub", "resetchannels"] {
+        server.command(&["ACL", "SETUSER", "user", "reset", "on", ">word", "~*", "&*", "+@all", restriction]);
+        contract::check(&RedisStore::open(&server.url().replace("redis://", "redis://user:word@")).unwrap());
+    }
+}
+
+#[test]
 fn a_strangers_store_keeps_the_contract_behind_a_box_and_an_arc_too() {
     let folder = tempfile::tempdir().unwrap();
     let store: Box<dyn Store> = Box::new(Arc::new(StateStore(Folder(folder.path().into()))));

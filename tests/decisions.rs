@@ -293,6 +293,23 @@ fn a_subscribed_flight_waits_until_just_after_the_lease_and_never_over_a_second(
 }
 
 #[test]
+fn a_waiter_looks_for_the_updater_each_fifth_of_a_second_and_more_seldom_the_more_wait() {
+    let rows = [
+        // listeners, fraction, pause
+        (0, 0.0, ms(200)),
+        (2, 0.0, ms(200)),
+        (2, 1.0, ms(100)),
+        (100, 0.0, ms(300)),
+        (100, 0.5, ms(225)),
+        (10_000, 0.0, S),
+        (u64::MAX, 1.0, ms(500)),
+    ];
+    for (listeners, fraction, pause) in rows {
+        assert_eq!(decide::look(listeners, fraction), pause);
+    }
+}
+
+#[test]
 fn a_flight_without_events_polls_at_twenty_milliseconds_doubling_to_half_a_second() {
     for (round, wait) in [(0, 20), (1, 40), (4, 320), (5, 500), (99, 500)] {
         assert_eq!(decide::poll(round, 15 * S), ms(wait));

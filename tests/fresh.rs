@@ -1,8 +1,11 @@
 //! `keep_fresh`: every process holds the new token right after the commit, and the thread ends with its guard.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use testbed::{Backing, Script, commit_elsewhere, wait_until};
-use token_manager::{RedisStore, TokenManager};
+use testbed::hooked_store::HookedStore;
+use testbed::{Backing, LONG, Script, commit_elsewhere, wait_until};
+use token_manager::store::{Claim, Claimed, TokenName};
+use token_manager::{Budget, MemoryStore, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -23,6 +26,33 @@ fn an_idle_manager_follows_what_another_fetches_and_rejects() {
             assert_eq!(script.fetches(), generation);
         }
     }
+}
+
+#[test]
+fn a_flight_asks_for_no_further_token_once_keep_fresh_has_taken_over_what_it_waits_for() {
+    let (store, script) = (MemoryStore::new(), Script::new(HOUR));
+    let (shared, waiting) = (store.clone(), Arc::new(OnceLock::<TokenManager>::new()));
+    let manager = waiting.clone();
+    // The updater commits, and keep_fresh takes over, while the flight that waits for it is busy looking for it.
+    let hooked = HookedStore::new(store.clone(), move |verb, before| {
+        if verb == "presence" && before == 0 {
+            commit_elsewhere(&shared, "new", 0);
+            let manager = manager.get().expect("a manager");
+            let _guard = manager.keep_fresh().unwrap();
+            let has_new = || manager.get_within(Duration::ZERO).is_ok_and(|token| token.secret() == "new");
+            wait_until("keep_fresh has taken it over", has_new);
+        }
+        None
+    });
+    let builder = TokenManager::builder("t").store(hooked.clone()).source(script.source()).deadline(LONG);
+    let manager = waiting.get_or_init(|| builder.build().unwrap());
+    let name = TokenName { namespace: "tm".into(), group: "t".into(), name: "t".into(), grant: "t".into() };
+    let budget = Some(Budget::per_minute(6_000).burst(1_000));
+    let claim = Claim { owner: "other", attempt: 1, newer_than: 0, lease: HOUR, budget, egress: "default" };
+    assert!(matches!(store.claim(&name, &claim).unwrap(), Claimed::Granted { .. }));
+    assert_eq!(manager.get().unwrap().secret(), "new");
+    assert!(manager.quiesce(LONG));
+    assert_eq!((hooked.calls("presence"), script.fetches()), (1, 0));
 }
 
 #[test]

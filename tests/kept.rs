@@ -1,7 +1,7 @@
 //! What the store does not take at once: a commit is repeated, and kept beyond its lease; full pools are waited for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use testbed::hooked_store::HookedStore;
 use testbed::{LONG, Script, wait_until};
@@ -32,6 +32,41 @@ fn a_commit_that_failed_is_repeated_while_callers_go_on_with_the_token() {
         assert_eq!((hooked.calls("commit"), script.fetches(), manager.stats().adopted), (5, 1, 1));
         assert_eq!(other.inspect().unwrap().doubted, 0);
     }
+}
+
+#[test]
+fn an_updater_can_be_seen_until_its_commit_has_been_repeated() {
+    let commits_until_vanished = Arc::new(AtomicU64::new(0));
+    let seen = commits_until_vanished.clone();
+    let failing = first(4, "commit", StoreErrorKind::Unreachable);
+    let hooked = HookedStore::new(MemoryStore::new(), move |verb, before| {
+        if verb == "commit" && seen.load(Ordering::SeqCst) == before {
+            seen.fetch_add(1, Ordering::SeqCst);
+        } else if verb == "vanish" {
+            seen.fetch_add(100, Ordering::SeqCst); // no further one counts
+        }
+        failing(verb, before)
+    });
+    let script = Script::held(HOUR);
+    let manager = builder(hooked.clone(), &script).build().unwrap();
+    assert!(manager.get_within(Duration::ZERO).is_err());
+    wait_until("the updater is shown", || hooked.calls("show_presence") == 1);
+    script.release();
+    assert!(manager.quiesce(LONG));
+    assert_eq!((hooked.calls("show_presence"), hooked.calls("commit")), (1, 5));
+    assert_eq!(commits_until_vanished.load(Ordering::SeqCst), 105);
+}
+
+#[test]
+fn an_updater_whose_source_answers_at_once_is_not_shown() {
+    let hooked = HookedStore::new(MemoryStore::new(), |_, _| None);
+    let manager = builder(hooked.clone(), &Script::new(HOUR)).build().unwrap();
+    // On a busy machine a thread may take longer to start.
+    wait_until("one is not shown", || {
+        let shown = hooked.calls("show_presence");
+        manager.invalidate(&manager.get().unwrap());
+        hooked.calls("show_presence") == shown
+    });
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use testbed::proxy::{Line, Proxy};
-use testbed::{LONG, Script, redis_server::RedisServer};
-use token_manager::store::{Change, StoreError, StoreErrorKind, TokenName};
-use token_manager::{Execution, RedisStore, Store, TokenManager};
+use testbed::{LONG, Script, redis_server::RedisServer, wait_until};
+use token_manager::store::{Change, Claim, Claimed, Lease, Presence, StoreError, StoreErrorKind, TokenName};
+use token_manager::{Budget, Execution, RedisStore, Store, TokenManager};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// More than any wait here may take, on a busy machine too, and less than what a lost limit would.
@@ -22,6 +22,14 @@ fn name() -> TokenName {
 
 fn store(url: &str) -> RedisStore {
     RedisStore::open(url).unwrap()
+}
+
+/// The right to fetch, for a minute.
+fn granted(store: &RedisStore) -> Lease {
+    let budget = Some(Budget::per_minute(60_000));
+    let claim = Claim { owner: "a", attempt: 1, newer_than: 0, lease: LONG, budget, egress: "default" };
+    let Claimed::Granted { generation, .. } = store.claim(&name(), &claim).unwrap() else { panic!("no grant") };
+    Lease { owner: "a".into(), attempt: 1, generation }
 }
 
 fn ask(store: &RedisStore) -> Result<(), StoreError> {
@@ -179,7 +187,7 @@ fn a_connection_that_broke_leaves_its_place_to_the_next() {
     let store = RedisStore::options(&proxy.url()).pool_size(1).pool_timeout(Duration::from_secs(60)).open().unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| ask(&store).unwrap_err().to_string());
-        testbed::wait_until("the first has the only connection", || proxy.accepted() == 1);
+        wait_until("the first has the only connection", || proxy.accepted() == 1);
         // The second gets as far as asking Redis, long before the pool's limit.
         assert_eq!(ask(&store).unwrap_err().to_string(), "Redis did not answer in time");
         assert_eq!(first.join().unwrap(), "Redis did not answer in time");
@@ -196,7 +204,7 @@ fn a_pool_whose_connections_are_all_in_use_is_exhausted_and_not_unreachable() {
     let store = options.open().unwrap();
     thread::scope(|scope| {
         let first = scope.spawn(|| ask(&store).unwrap_err().kind());
-        testbed::wait_until("the first has the only connection", || proxy.accepted() == 1);
+        wait_until("the first has the only connection", || proxy.accepted() == 1);
         let error = ask(&store).unwrap_err();
         assert_eq!(error.kind(), StoreErrorKind::Exhausted);
         assert!(error.to_string().contains("pool_size"), "{error}");
@@ -277,6 +285,12 @@ fn every_form_of_url_logs_in_and_selects_its_database() {
         store.invalidate(&name(), generation).unwrap();
         assert_eq!(listener.wait(LONG).unwrap(), Some(Change::Invalidated(generation)), "{url}");
         assert!(!store.has_updater(&name()).unwrap());
+        let shown = store.show_presence(&name(), &granted(&store), LONG).unwrap().expect("a subscription");
+        assert_eq!(store.presence(&name(), None).unwrap(), Presence::Assumed { listeners: 1 }, "{url}");
+        drop(shown);
+        let missed = || matches!(store.presence(&name(), None).unwrap(), Presence::Missing(_));
+        wait_until("the updater is missed", missed);
+        redis_at(&redis, 3, &["DEL", "tm:{t}:t:updater"]);
         assert_eq!(redis_at(&redis, 3, &["HGET", "tm:{t}:t:meta", "invalidated"]), generation.to_string());
     }
     for wrong in [&urls[0].replace("word", "x"), &urls[2].replace("secret", "x"), &urls[4].replace("word", "x")] {

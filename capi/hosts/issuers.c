@@ -16,9 +16,14 @@ static tkm_issuer *issuer_of(const char *kind, const char *const *settings) {
 static tkm_manager *manager_of(const char *name, const char *redis, tkm_issuer *issuer) {
   tkm_options *options = tkm_options_new(name);
   tkm_manager *manager = NULL;
+  tkm_redis_options *patient = tkm_redis_options_new();
   tkm_store *store = NULL;
   tkm_error *error = NULL;
-  CHECK_OK(tkm_store_redis(redis, NULL, &store, &error), error);
+  /* Under valgrind, on a busy machine, nothing is quick. */
+  CHECK(tkm_redis_options_connect_ms(patient, 10000) == TKM_OK && tkm_redis_options_io_ms(patient, 10000) == TKM_OK);
+  CHECK(tkm_options_lease_ms(options, 60000) == TKM_OK && tkm_options_deadline_ms(options, 60000) == TKM_OK);
+  CHECK_OK(tkm_store_redis(redis, patient, &store, &error), error);
+  tkm_redis_options_free(patient);
   CHECK(tkm_options_store(options, store) == TKM_OK);
   tkm_store_free(store);
   CHECK_OK(tkm_options_issuer(options, issuer, &error), error);

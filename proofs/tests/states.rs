@@ -94,7 +94,7 @@ fn try_a_verb_on(chance: &mut Chance, now: u64, state: &mut TokenState, egress: 
             let _ = state.claim(now, &claim, egress);
         }
         2 => {
-            let _ = state.renew(now, &lease, left);
+            let _ = (state.renew(now, &lease, left), state.end_missed(now, &lease));
         }
         3 | 4 => {
             let (carry, carry_lifetime) = (some(chance, |_| Secret::new("d")), some(chance, length));

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use token_manager::store::rules::{EgressState, GrantState};
 use token_manager::store::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, Stored, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Secret, Stored, TokenName,
 };
 use token_manager::{Budget, FailureClass, MemoryStore, RedisStore, Store};
 
 use testbed::redis_server::RedisServer;
+use testbed::wait_until;
 
 const STEPS: u64 = 60;
+const HOUR: Duration = Duration::from_secs(3600);
+const INSTANT: Duration = Duration::from_millis(1);
 /// How far two durations that derive from two looks at a clock may be apart.
 const TOLERANCE: Duration = Duration::from_millis(400);
 
@@ -35,11 +38,34 @@ fn jittered(span: &mut Duration) -> Span {
 #[derive(Clone, Debug)]
 enum Verb {
     Claim(Asked),
-    Renew { lease: Lease, length: Duration },
-    Commit { lease: Lease, grant: Grant },
-    Fail { lease: Lease, class: FailureClass, retry_after: Option<Duration> },
-    Invalidate { generation: u64 },
-    Offer { token: Stored },
+    Renew {
+        lease: Lease,
+        length: Duration,
+    },
+    Show {
+        lease: Lease,
+    },
+    Vanish,
+    /// The second look at a lease; the updater is missing if it was shown and has vanished, which only Redis can see by itself.
+    Miss {
+        lease: Lease,
+        missing: bool,
+    },
+    Commit {
+        lease: Lease,
+        grant: Grant,
+    },
+    Fail {
+        lease: Lease,
+        class: FailureClass,
+        retry_after: Option<Duration>,
+    },
+    Invalidate {
+        generation: u64,
+    },
+    Offer {
+        token: Stored,
+    },
     LiftPause,
     LoseData,
 }
@@ -67,6 +93,7 @@ enum Answer {
     Failed(Option<Pause>),
     Renewed(bool),
     Offered(bool),
+    Missed(bool),
     Done,
 }
 
@@ -122,8 +149,12 @@ impl<T> Twin<T> {
                 *generation = self.grants.generation(*generation);
             }
             Verb::Offer { token } => token.generation = self.grants.generation(token.generation),
-            Verb::Renew { lease, .. } | Verb::Commit { lease, .. } | Verb::Fail { lease, .. } => *lease = own(lease),
-            Verb::LiftPause | Verb::LoseData => {}
+            Verb::Renew { lease, .. }
+            | Verb::Show { lease }
+            | Verb::Miss { lease, .. }
+            | Verb::Commit { lease, .. }
+            | Verb::Fail { lease, .. } => *lease = own(lease),
+            Verb::LiftPause | Verb::LoseData | Verb::Vanish => {}
         }
         verb
     }
@@ -178,6 +209,9 @@ fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
     match verb {
         Verb::Claim(asked) => Answer::Claimed(store.claim(name, &asked.claim()).unwrap()),
         Verb::Renew { lease, length } => Answer::Renewed(store.renew(name, lease, *length).unwrap()),
+        Verb::Show { lease } => Answer::Renewed(store.renew(name, lease, HOUR).unwrap()),
+        // A store that sees nobody: a lease that is ended is one that ends early.
+        Verb::Miss { lease, missing } => Answer::Missed(*missing && store.renew(name, lease, INSTANT).unwrap()),
         Verb::Commit { lease, grant } => Answer::Committed(store.commit(name, lease, grant).unwrap()),
         Verb::Fail { lease, class, retry_after } => {
             let failure = Failure { class: *class, retry_after: *retry_after, egress: "egress" };
@@ -192,7 +226,60 @@ fn run(store: &dyn Store, name: &TokenName, verb: &Verb) -> Answer {
             store.invalidate(name, *generation).unwrap();
             Answer::Done
         }
-        Verb::LoseData => Answer::Done,
+        Verb::LoseData | Verb::Vanish => Answer::Done,
+    }
+}
+
+/// The last updater, and which ones Redis can see: the one that was shown last, and the subscriptions that are held.
+#[derive(Default)]
+struct Seen {
+    granted: Option<Lease>,
+    shown: Option<Lease>,
+    held: Vec<(Arc<str>, Box<dyn Send>)>,
+}
+
+impl Seen {
+    /// Aims at the lease that matters, unless it is to be any.
+    fn aim(&self, verb: &mut Verb, at_any: bool) {
+        match (&mut *verb, &self.granted, &self.shown) {
+            (Verb::Show { lease }, Some(aim), _) | (Verb::Miss { lease, .. }, _, Some(aim)) if !at_any => {
+                lease.clone_from(aim);
+            }
+            _ => {}
+        }
+        if let Verb::Miss { lease, missing } = verb {
+            *missing = self.is_missing(lease);
+        }
+    }
+
+    fn is_missing(&self, lease: &Lease) -> bool {
+        self.shown.as_ref() == Some(lease) && !self.held.iter().any(|(owner, _)| *owner == lease.owner)
+    }
+
+    /// Runs a verb of presence, in which `own` is the lease in Redis.
+    fn run(&mut self, server: &RedisServer, redis: &RedisStore, name: &TokenName, verb: &Verb, own: &Verb) -> Answer {
+        match (verb, own) {
+            (Verb::Show { lease }, Verb::Show { lease: own }) => {
+                let held = redis.show_presence(name, own, HOUR).unwrap();
+                let is_shown = held.is_some();
+                self.shown = if is_shown { Some(lease.clone()) } else { self.shown.take() };
+                self.held.extend(held.map(|held| (lease.owner.clone(), held)));
+                Answer::Renewed(is_shown)
+            }
+            (Verb::Vanish, _) => {
+                self.held.clear();
+                wait_until("nobody is subscribed", || server.command(&["PUBSUB", "CHANNELS"]).is_empty());
+                Answer::Done
+            }
+            (_, Verb::Miss { lease, .. }) => {
+                let updater = || redis.inspect(name, "egress").unwrap().updater.map(|(lease, _)| lease);
+                let had = updater() == Some(lease.to_string());
+                let ended = redis.presence(name, Some(lease)).unwrap() == Presence::Ended;
+                assert!(!ended || updater().is_none());
+                Answer::Missed(had && ended)
+            }
+            _ => run(redis, name, own),
+        }
     }
 }
 
@@ -213,6 +300,8 @@ impl Model {
         ledger.token(name, |ledger| match verb {
             Verb::Claim(asked) => Answer::Claimed(ledger.claim(now, &asked.claim(), egress)),
             Verb::Renew { lease, length } => Answer::Renewed(ledger.renew(now, lease, *length)),
+            Verb::Show { lease } => Answer::Renewed(ledger.renew(now, lease, HOUR)),
+            Verb::Miss { lease, missing } => Answer::Missed(*missing && ledger.end_missed(now, lease)),
             Verb::Commit { lease, grant } => Answer::Committed(ledger.commit(now, lease, grant, changes)),
             Verb::Fail { lease, class, retry_after } => {
                 let failure = Failure { class: *class, retry_after: *retry_after, egress: "egress" };
@@ -227,7 +316,7 @@ impl Model {
                 ledger.invalidate(now, *generation, changes);
                 Answer::Done
             }
-            Verb::LoseData => Answer::Done,
+            Verb::LoseData | Verb::Vanish => Answer::Done,
         })
     }
 }
@@ -242,13 +331,11 @@ impl Model {
 /// Spans that end within a trace are short or long, so that no end falls between two twins: 1 ms has passed before the
 /// next step, an hour has not.
 fn verb(chance: &mut Chance, grants: u64) -> Verb {
-    const HOUR: Duration = Duration::from_secs(3600);
-    const INSTANT: Duration = Duration::from_millis(1);
     let owner: Arc<str> = chance.of(&["a", "b", "c"]).into();
     let rank = if chance.one_in(3) { chance.below(grants + 2) } else { grants };
     let lease = Lease { owner: owner.clone(), attempt: chance.below(2), generation: rank };
     let span = if chance.one_in(4) { INSTANT } else { HOUR };
-    match chance.below(22) {
+    match chance.below(28) {
         0..8 => Verb::Claim(Asked {
             owner,
             attempt: lease.attempt,
@@ -278,6 +365,9 @@ fn verb(chance: &mut Chance, grants: u64) -> Verb {
             Verb::Offer { token: Stored { generation: rank, value, left: span, life: HOUR, doubted: false } }
         }
         20 => Verb::LiftPause,
+        21..24 => Verb::Show { lease },
+        24 => Verb::Vanish,
+        25..27 => Verb::Miss { lease, missing: false },
         _ if chance.one_in(4) => Verb::LoseData,
         _ => Verb::Invalidate { generation: 0 },
     }
@@ -302,9 +392,10 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
         // One that has its grant alone, or three that share one.
         let names: &[&str] = if trace % 2 == 0 { &[&grant] } else { &[&grant, "a", "b"] };
         let (mut model, mut memory) = (Twin::new(Model::default()), Twin::new(MemoryStore::new()));
-        let mut real = Twin::new(&redis);
+        let (mut real, mut seen) = (Twin::new(&redis), Seen::default());
         for step in 0..STEPS {
-            let verb = verb(&mut chance, real.grants.0.len() as u64);
+            let mut verb = verb(&mut chance, real.grants.0.len() as u64);
+            seen.aim(&mut verb, chance.one_in(4));
             let (name, grant) = (chance.of(names).into(), grant.as_str().into());
             let name = TokenName { namespace: "proofs".into(), group: "g".into(), name, grant };
             let at = format!("seed {seed}, trace {trace}, step {step}, {name}: {verb:?}");
@@ -312,7 +403,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
                 server.command(&["FLUSHALL"]);
                 memory.store = MemoryStore::new();
             }
-            let answer = run(real.store, &name, &real.own(&verb));
+            let answer = seen.run(&server, real.store, &name, &verb, &real.own(&verb));
             let now = time(&server);
             // A granted generation is Redis's time during the verb itself.
             let granted = match &answer {
@@ -324,6 +415,10 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
             let modelled = model.store.run(granted, &name, &model.own(&verb));
             let remembered = run(&memory.store, &name, &memory.own(&verb));
             real.grants.note(&answer);
+            if let (Verb::Claim(asked), Answer::Claimed(Claimed::Granted { generation, .. })) = (&verb, &answer) {
+                let (owner, attempt, generation) = (asked.owner.clone(), asked.attempt, real.grants.rank(*generation));
+                seen.granted = Some(Lease { owner, attempt, generation });
+            }
             model.grants.note(&modelled);
             memory.grants.note(&remembered);
             let answer = real.common(answer);
@@ -342,7 +437,7 @@ fn redis_and_memory_answer_every_random_trace_as_the_rules_do() {
     }
     println!("{traces} traces, {steps} steps: {kinds:?}");
     assert_eq!(steps, traces * STEPS);
-    assert_eq!(kinds.len(), 15, "some kind of answer never came");
+    assert_eq!(kinds.len(), 17, "some kind of answer never came");
 }
 
 /// Names what is answered, so that the run shows that every kind was.
@@ -360,6 +455,8 @@ fn kind(answer: &Answer) -> &'static str {
         Answer::Failed(Some(_)) => "failed",
         Answer::Failed(None) => "failed late",
         Answer::Renewed(_) => "renewed",
+        Answer::Missed(true) => "missed",
+        Answer::Missed(false) => "not missed",
         Answer::Offered(true) => "taken back",
         Answer::Offered(false) => "not taken back",
         Answer::Done => "done",

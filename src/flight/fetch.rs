@@ -3,7 +3,9 @@
 use crate::clock::{self, Moment};
 use crate::event::Event;
 use crate::flight::settle::{self, TimedFetch};
+use crate::policy::UNSEEN;
 use crate::reentrancy::ReentrancyGuard;
+use crate::settings::Settings;
 use crate::source::{Attempt, FetchError};
 use crate::state::{State, retry_while_exhausted};
 use crate::stats::Count;
@@ -30,8 +32,12 @@ pub fn fetch_here(state: &State, lease: &Lease, claimed: Claimed, deadline: Inst
     call_source(state, lease, claimed, deadline.min(fetch_deadline(state)))
 }
 
-/// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit.
-pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed) -> FetchResult {
+/// By what the other processes see that the updater is there, if they can see it.
+pub type Shown = Option<Box<dyn Send>>;
+
+/// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit. Meanwhile the updater is
+/// `shown` to the others.
+pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed, shown: &mut Shown) -> FetchResult {
     state.count(Count::Fetch);
     let deadline = fetch_deadline(state);
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
@@ -55,7 +61,11 @@ pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed) 
         renew(state, lease, policy.inline_lease());
         return call_source(state, lease, claimed, deadline);
     }
-    AbandonOnDrop { state, lease, rx, is_answered: false }.wait(deadline)
+    let mut running = AbandonOnDrop { state, lease, rx, is_answered: false };
+    running.answer_until(deadline.min(clock::deadline(UNSEEN))).unwrap_or_else(|| {
+        *shown = show(state, lease);
+        running.wait(deadline)
+    })
 }
 
 fn fetch_deadline(state: &State) -> Instant {
@@ -75,22 +85,27 @@ impl AbandonOnDrop<'_> {
     fn wait(&mut self, deadline: Instant) -> FetchResult {
         let lease_length = self.state.settings.policy.renewed_lease();
         loop {
-            match self.rx.recv_deadline(deadline.min(clock::deadline(lease_length / 3))) {
-                Ok(result) => {
-                    self.is_answered = true;
-                    return result;
-                }
-                Err(RecvTimeoutError::Timeout) if clock::left(deadline).is_zero() => {
-                    return Err(FetchError::unknown_outcome("the token source overran its limit"));
-                }
-                Err(RecvTimeoutError::Timeout) => renew(self.state, self.lease, lease_length),
-                Err(RecvTimeoutError::Disconnected) => {
-                    self.is_answered = true;
-                    let message = "the thread of the token source ended without an answer";
-                    return Err(FetchError::unknown_outcome(message));
-                }
+            if let Some(answer) = self.answer_until(deadline.min(clock::deadline(lease_length / 3))) {
+                return answer;
             }
+            if clock::left(deadline).is_zero() {
+                return Err(FetchError::unknown_outcome("the token source overran its limit"));
+            }
+            renew(self.state, self.lease, lease_length);
         }
+    }
+
+    /// Waits for the source's answer until then.
+    fn answer_until(&mut self, until: Instant) -> Option<FetchResult> {
+        let answer = match self.rx.recv_deadline(until) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Timeout) => return None,
+            Err(RecvTimeoutError::Disconnected) => {
+                Err(FetchError::unknown_outcome("the thread of the token source ended without an answer"))
+            }
+        };
+        self.is_answered = true;
+        Some(answer)
     }
 }
 
@@ -125,6 +140,15 @@ fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant
         None => Ok(TimedFetch { fetched, asked_at }),
         Some(fault) => Err(FetchError::unknown_outcome(fault)),
     }
+}
+
+fn show(state: &State, lease: &Lease) -> Shown {
+    let Settings { store, name, policy, .. } = &*state.settings;
+    // The lease alone stands for an updater that cannot be seen.
+    store.show_presence(name, lease, policy.renewed_lease()).unwrap_or_else(|error| {
+        log::debug!(target: "token_manager", "{name}: fetching unseen: {error}");
+        None
+    })
 }
 
 fn renew(state: &State, lease: &Lease, length: Duration) {

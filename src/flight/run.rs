@@ -4,7 +4,7 @@ use crate::clock::{self, Moment};
 use crate::decide::{self, NoFetch, Serve, Step};
 use crate::error::{Error, FailureClass};
 use crate::event::Event;
-use crate::flight::fetch;
+use crate::flight::fetch::{self, Shown};
 use crate::flight::settle;
 use crate::flight::single::{Joined, Leader};
 use crate::flight::updater_wait::UpdaterWait;
@@ -80,9 +80,10 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
         Joined::Follow(number) => number,
         Joined::Lead(leader) => {
             let number = leader.number();
+            let seen = state.slot.seen();
             // A flight may have finished between the look that led here and the join: another one would fetch again.
             if need.stands(&state.slot) {
-                start(state, leader, calling_thread);
+                start(state, leader, calling_thread, seen);
             } else {
                 leader.finish(Ok(()));
             }
@@ -91,7 +92,8 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
     }
 }
 
-fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread) {
+/// Starts a flight for a newer token than the last `seen`.
+fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread, seen: u64) {
     // The leader goes through a cell, because a thread that cannot be started keeps what it was given.
     let leader_cell = Arc::new(Mutex::new(Some(leader)));
     if state.settings.policy.execution == Execution::Background {
@@ -99,7 +101,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
         let flight = move || {
             let leader = leader_cell.lock().take();
             if let Some(leader) = leader {
-                run_flight(&own, leader, RunsOn::OwnThread);
+                run_flight(&own, leader, RunsOn::OwnThread, seen);
             }
         };
         if threads::spawn("tkm-flight", &state.threads, flight).is_ok() {
@@ -109,7 +111,7 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
     let Some(leader) = leader_cell.lock().take() else { return };
     match calling_thread {
         CallingThread::LentUntil(until) if !clock::left(until).is_zero() => {
-            run_flight(state, leader, RunsOn::CallersThread { until });
+            run_flight(state, leader, RunsOn::CallersThread { until }, seen);
         }
         _ => {
             // This caller must not block. Others may, and will lend their threads when the token is gone.
@@ -120,12 +122,13 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
 }
 
 /// Runs the flight on this thread and finishes it with an outcome, come what may.
-fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
+fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn, seen: u64) {
     let _inside = ReentrancyGuard::enter(state.id);
     state.count(Count::Flight);
     state.slot.postpone_for_flight();
-    let seen = state.slot.seen();
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on)))
+    // Held until nothing more is to be expected of this flight: whoever is missed is replaced.
+    let mut shown = None;
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on, seen, &mut shown)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     state.note_outcome(&outcome, seen);
     leader.finish(outcome);
@@ -134,19 +137,12 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn) {
     }
 }
 
-fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) -> Outcome {
+fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, seen: u64, shown: &mut Shown) -> Outcome {
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
-    let mut updater_wait = UpdaterWait::new(attempt);
-    let seen = state.slot.seen();
+    let mut updater_wait = UpdaterWait::new(state, attempt);
     loop {
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
-        let newer_than = state.slot.newer_than();
-        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
-            // A dead process had left the next token, or `keep_fresh` took it over while this flight waited: a claim of a
-            // newer one than that would be granted. One that is taken over from here on is not newer than what is claimed.
-            return Ok(());
-        }
         let left = runs_on.until().map(clock::left);
         let (stuck, paused) = (state.has_too_many_abandoned(), state.failures.own_pause().is_some());
         let no_fetch = decide::no_fetch(stuck, paused, left, policy.fetch_limit);
@@ -154,9 +150,12 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
         let claim = Claim {
             lease: left.map_or(policy.renewed_lease(), |_| policy.inline_lease()),
             budget: no_fetch.is_none().then_some(policy.budget),
-            newer_than,
             ..claim_without_fetch(state, attempt)
         };
+        // A dead process had left the next token, or `keep_fresh` has taken it over: a claim for one that is newer would be granted.
+        if state.slot.seen() > seen && matches!(state.slot.peek(), Some((_, Serve::Now))) {
+            return Ok(());
+        }
         let until = deadline(state, leader, runs_on);
         let claimed = retry_while_exhausted(until, || state.settings.store.claim(&state.settings.name, &claim))
             .map_err(|error| state.store_failed("claim", error))?;
@@ -174,7 +173,7 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn) ->
                 let lease = Lease { owner, attempt, generation };
                 let claimed = fetch::Claimed { carry, lease: claim.lease, at: asked_at };
                 let fetched = match runs_on {
-                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed),
+                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed, shown),
                     RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, until),
                 };
                 return match fetched {

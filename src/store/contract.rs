@@ -8,7 +8,8 @@
 //! ```
 
 use super::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Secret, Store, Stored, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Secret, Store, Stored,
+    TokenName,
 };
 use crate::clock;
 use crate::error::FailureClass;
@@ -75,6 +76,8 @@ const CHECKS: Checks = checks! {
     tokens_of_one_grant_share_its_updater_its_carry_and_its_pause
     the_last_carry_of_a_grant_counts_whichever_token_it_came_with
     an_updater_is_there_while_it_holds_its_lease
+    an_updater_is_missed_only_if_it_was_shown_and_then_its_lease_ends_at_the_second_look
+    the_late_commit_of_an_updater_that_was_missed_casts_doubt
     a_lease_that_ended_is_taken_over
 };
 
@@ -179,6 +182,22 @@ impl Bench<'_> {
             Claimed::Token(stored) => stored,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn look(&self, missed: Option<&Lease>) -> Presence {
+        self.store.presence(&self.name, missed).unwrap()
+    }
+
+    /// Shows the updater and has it vanish; false where the store cannot tell, so that nobody misses it.
+    fn is_missed_when_gone(&self, lease: &Lease) -> bool {
+        let Some(shown) = self.store.show_presence(&self.name, lease, LEASE).ok().flatten() else { return false };
+        assert!(matches!(self.look(Some(lease)), Presence::Assumed { .. } | Presence::Unknown));
+        assert!(self.store.renew(&self.name, lease, LEASE).unwrap(), "a look at who is there takes nothing from it");
+        assert_eq!(self.inspect().updater.unwrap().0, lease.to_string());
+        drop(shown);
+        let missing = Presence::Missing(lease.clone());
+        wait_until("the updater is missed", || [missing.clone(), Presence::Unknown].contains(&self.look(None)));
+        self.look(None) == missing
     }
 
     fn lose_the_lease(&self, lease: &Lease) {
@@ -581,6 +600,36 @@ fn an_updater_is_there_while_it_holds_its_lease(bench: &Bench<'_>) {
     let next = bench.granted("a", 2, lease.generation);
     bench.record_failure(&next, FailureClass::Unavailable, None);
     assert!(!has_updater());
+}
+
+fn an_updater_is_missed_only_if_it_was_shown_and_then_its_lease_ends_at_the_second_look(bench: &Bench<'_>) {
+    assert!(matches!(bench.look(None), Presence::Ended | Presence::Unknown));
+    let lease = bench.granted("a", 1, 0);
+    assert!(matches!(bench.look(Some(&lease)), Presence::Assumed { .. } | Presence::Unknown), "it was not shown");
+    if !bench.is_missed_when_gone(&lease) {
+        assert!(matches!(bench.look(Some(&lease)), Presence::Assumed { .. } | Presence::Unknown));
+        assert!(bench.inspect().updater.is_some(), "who cannot be seen has its whole lease");
+        return;
+    }
+    let other = Lease { attempt: 2, ..lease.clone() };
+    assert_eq!(bench.look(Some(&other)), Presence::Missing(lease.clone()), "another one was missed");
+    assert!(bench.inspect().updater.is_some());
+    assert_eq!(bench.look(Some(&lease)), Presence::Ended);
+    assert_eq!((bench.inspect().updater, bench.look(Some(&lease))), (None, Presence::Ended));
+    assert!(!bench.store.renew(&bench.name, &lease, LEASE).unwrap());
+    assert!(bench.store.show_presence(&bench.name, &lease, LEASE).unwrap().is_none(), "it has no lease any more");
+    assert_eq!(bench.commit(&lease, "late"), Committed::Written { doubted: false }, "it was the last grant");
+}
+
+fn the_late_commit_of_an_updater_that_was_missed_casts_doubt(bench: &Bench<'_>) {
+    let late = bench.granted("a", 1, 0);
+    if bench.is_missed_when_gone(&late) {
+        assert_eq!(bench.look(Some(&late)), Presence::Ended);
+        let newer = bench.granted("b", 1, 0);
+        assert!(!matches!(bench.look(Some(&late)), Presence::Ended), "the lease is another one's");
+        assert_eq!(bench.commit(&late, "late"), Committed::Written { doubted: true });
+        assert_eq!(bench.commit(&newer, "newer"), Committed::Written { doubted: true });
+    }
 }
 
 fn a_lease_that_ended_is_taken_over(bench: &Bench<'_>) {

@@ -1,8 +1,8 @@
 //! Stores behind pointers are stores.
 
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
-    TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError, Stored,
+    Subscription, TokenName,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +60,19 @@ macro_rules! forward_unsealed {
 
         fn has_updater(&$store, name: &TokenName) -> Result<bool, StoreError> {
             $inner.has_updater(name)
+        }
+
+        fn show_presence(
+            &$store,
+            name: &TokenName,
+            lease: &Lease,
+            length: Duration,
+        ) -> Result<Option<Box<dyn Send>>, StoreError> {
+            $inner.show_presence(name, lease, length)
+        }
+
+        fn presence(&$store, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
+            $inner.presence(name, missed)
         }
 
         fn place(&$store) -> String {

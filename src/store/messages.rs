@@ -139,6 +139,22 @@ impl fmt::Display for Lease {
     }
 }
 
+/// What a look for the updater found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// Nobody fetches, or not any more: it is time to claim.
+    Ended,
+    /// The updater is there, or has not said that it can be seen.
+    Assumed {
+        /// How many listen to the token's changes, and may look as well.
+        listeners: u64,
+    },
+    /// The updater has said that it can be seen, and is not there.
+    Missing(Lease),
+    /// This store, or this user of it, cannot tell.
+    Unknown,
+}
+
 /// A fetched token on its way to the store.
 #[derive(Clone, Debug)]
 pub struct Grant {

@@ -2,8 +2,8 @@
 
 use super::rules::emission_and_burst;
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
-    TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError, Stored,
+    Subscription, TokenName,
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
@@ -61,15 +61,16 @@ pub use tls::Tls;
 /// newer, and in Valkey:
 ///
 /// ```text
-/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
 /// ```
 ///
 /// In Redis 6.0, whose lists have no channels:
 ///
 /// ```text
-/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
 /// ```
 ///
+/// Without `+pubsub` a killed updater is replaced after its lease instead of within half a second.
 /// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
 /// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]
@@ -103,8 +104,11 @@ impl RedisOptions {
 }
 
 impl RedisStore {
-    /// Makes a store with the default numbers for a URL `redis://[user:password@]host[:port][/database]`, or one of those of
-    /// [`sentinel`](RedisStore::sentinel) and [`cluster`](RedisStore::cluster); never talks to Redis.
+    /// Makes a store with the default numbers for a URL; never talks to Redis. It has one of these forms:
+    /// - `redis://[user:password@]host[:port][/database]`, `rediss://` with TLS;
+    /// - `unix:///path[?db=database&user=user&pass=password]`;
+    /// - `redis+sentinel://[user:password@]sentinel[:port],…/primary[/database]`, see [`sentinel`](RedisStore::sentinel);
+    /// - `redis+cluster://[user:password@]node[:port],…`, see [`cluster`](RedisStore::cluster).
     ///
     /// # Errors
     /// [`StoreErrorKind::Malformed`](crate::store::StoreErrorKind::Malformed) if the URL cannot be read.
@@ -179,9 +183,27 @@ impl RedisStore {
         self.0.connections.run(true, script, keys, args).map(Reply)
     }
 
-    /// The channel of a grant's tokens, which is its database's alone: Redis itself publishes to all databases.
+    /// The channel of a grant's tokens.
     fn channel(&self, name: &TokenName) -> Result<String, StoreError> {
-        Ok(grant_key(name, &format!("events:{}", self.0.connections.database()?)))
+        self.channel_of(name, "events")
+    }
+
+    /// What the channel begins with that an updater of the grant holds; its owner follows.
+    fn presence_channel(&self, name: &TokenName) -> Result<String, StoreError> {
+        Ok(self.channel_of(name, "present")? + ":")
+    }
+
+    /// A channel of a grant, which is its database's alone: Redis itself publishes to all databases.
+    fn channel_of(&self, name: &TokenName, part: &str) -> Result<String, StoreError> {
+        Ok(grant_key(name, &format!("{part}:{}", self.0.connections.database()?)))
+    }
+
+    /// Extends a lease, and writes into it that its updater can be seen, if that is new.
+    fn extend(&self, name: &TokenName, lease: &Lease, length: Duration, present: bool) -> Result<bool, StoreError> {
+        let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
+        let args = [&*lease.owner, &attempt, &generation, &length, "present"].map(str::as_bytes);
+        let args = if present { &args[..] } else { &args[..4] };
+        self.run_first(&self.0.scripts.renew, &[&grant_key(name, "updater")], args)?.flag()
     }
 }
 
@@ -233,9 +255,7 @@ impl Store for RedisStore {
     }
 
     fn renew(&self, name: &TokenName, lease: &Lease, length: Duration) -> Result<bool, StoreError> {
-        let (attempt, generation, length) = (lease.attempt.to_string(), lease.generation.to_string(), millis(length));
-        let args = [lease.owner.as_bytes(), attempt.as_bytes(), generation.as_bytes(), length.as_bytes()];
-        self.run_first(&self.0.scripts.renew, &[&grant_key(name, "updater")], &args)?.flag()
+        self.extend(name, lease, length, false)
     }
 
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
@@ -316,6 +336,27 @@ impl Store for RedisStore {
 
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
         self.0.connections.subscribe(self.channel(name)?)
+    }
+
+    fn show_presence(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        length: Duration,
+    ) -> Result<Option<Box<dyn Send>>, StoreError> {
+        if !self.0.connections.scripts_see_subscribers() {
+            return Ok(None);
+        }
+        // The kernel closes the connection of a dead process, and of no paused or unreachable one.
+        let shown = self.0.connections.subscribe(self.presence_channel(name)? + &lease.owner)?;
+        Ok(self.extend(name, lease, length, true)?.then(|| Box::new(shown) as Box<dyn Send>))
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
+        let (events, present) = (self.channel(name)?, self.presence_channel(name)?);
+        let missed = missed.map(Lease::to_string).unwrap_or_default();
+        let args = [&events, &present, &missed].map(|arg| arg.as_bytes());
+        self.run(&self.0.scripts.presence, &[&grant_key(name, "updater")], &args)?.presence()
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {

@@ -69,6 +69,13 @@ impl TokenState {
         }
     }
 
+    /// Ends a lease whose updater is missing, for a store that can tell, and tells of nobody else's; false if it is lost. All
+    /// that can go wrong then can go wrong after any lease that ended. As `presence.lua`.
+    pub fn end_missed(&mut self, now: u64, lease: &Lease) -> bool {
+        self.expire(now);
+        self.updater.take_if(|updater| updater.lease == *lease).is_some()
+    }
+
     /// Stores a fetched token and gives the lease back. As `commit.lua`.
     pub fn commit(&mut self, now: u64, lease: &Lease, grant: &Grant, changes: &mut Vec<Change>) -> Committed {
         self.expire(now);

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use token_manager::store::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, StoreError, Stored, Subscription, TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored, Subscription,
+    TokenName,
 };
 use token_manager::{RedisStore, Store};
 
@@ -109,6 +110,19 @@ impl Store for Gated {
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         self.store.has_updater(name)
+    }
+
+    fn show_presence(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        length: Duration,
+    ) -> Result<Option<Box<dyn Send>>, StoreError> {
+        self.gate.around("show_presence", || self.store.show_presence(name, lease, length))
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
+        self.gate.around("presence", || self.store.presence(name, missed))
     }
 
     fn place(&self) -> String {

@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use token_manager::store::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, StoreError, StoreErrorKind, Stored,
-    Subscription, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, StoreErrorKind,
+    Stored, Subscription, TokenName,
 };
 use token_manager::{MemoryStore, Store};
 
@@ -106,8 +106,26 @@ impl Store for HookedStore {
         self.hook("has_updater")?.has_updater(name)
     }
 
+    /// Until `vanish`.
+    fn show_presence(&self, _: &TokenName, _: &Lease, _: Duration) -> Answer<Option<Box<dyn Send>>> {
+        self.hook("show_presence")?;
+        Ok(Some(Box::new(Shown(self.clone()))))
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Answer<Presence> {
+        self.hook("presence")?.presence(name, missed)
+    }
+
     fn timeout(&self) -> Duration {
         Duration::ZERO
+    }
+}
+
+struct Shown(HookedStore);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        let _ = self.0.hook("vanish"); // nobody is there to be told
     }
 }
 

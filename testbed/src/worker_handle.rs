@@ -83,6 +83,12 @@ impl Worker {
         self.0.process.resume();
     }
 
+    /// Has it end by itself, as a program does that leaves `main`, whatever its threads are doing.
+    pub fn end(&mut self) {
+        self.0.process.hang_up();
+        let _ = self.0.process.wait(); // fails only if it has ended already
+    }
+
     /// Kills it as the kernel's out-of-memory killer would.
     pub fn kill(&mut self) {
         self.0.process.kill();

@@ -80,6 +80,17 @@ impl Bench {
         wait_until("somebody is subscribed", || !self.redis.command(&["PUBSUB", "NUMSUB", &channel]).ends_with("\n0"));
     }
 
+    /// Waits until the others can see the updater.
+    pub fn updater_is_seen(&self) {
+        let updater = self.key("updater");
+        wait_until("the updater is seen", || self.redis.command(&["GET", &updater]).ends_with(":present"));
+    }
+
+    /// What is left of the updater's lease.
+    pub fn lease_left(&self) -> Duration {
+        Duration::from_millis(self.redis.command(&["PTTL", &self.key("updater")]).parse().expect("a lease"))
+    }
+
     /// Casts doubt on every token granted so far, as a late commit does: processes that ask now serve theirs and refresh.
     pub fn cast_doubt(&self) {
         let granted = self.meta("gen").to_string();

@@ -5,6 +5,7 @@ mod bench;
 mod cluster_refusals;
 mod issuers;
 mod outages;
+mod presence;
 mod process_faults;
 mod refusals;
 mod soaking;

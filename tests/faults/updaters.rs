@@ -25,10 +25,9 @@ fn waiters(bench: &Bench) -> Worker {
 
 /// Asserts that the waiters were served soon after the lease of the killed updater ended.
 fn taken_over_at_lease_end(bench: &Bench, waiters: &mut Worker) {
-    let left: u64 = bench.redis.command(&["PTTL", &bench.key("updater")]).parse().expect("a lease");
-    let start = Instant::now();
+    let (start, left) = (Instant::now(), bench.lease_left());
     all_served(&waiters.got("all"), 100);
-    let (took, left) = (start.elapsed(), Duration::from_millis(left));
+    let took = start.elapsed();
     // Fifty milliseconds are promised; the rest is for a busy machine.
     assert!(took < left + Duration::from_millis(1_500), "taken over after {took:?}, with {left:?} left of the lease");
 }
@@ -43,27 +42,13 @@ fn updater_killed_before_its_claim() {
 }
 
 #[test]
-fn updater_killed_after_its_claim() {
+fn updater_killed_after_its_claim_and_before_it_could_be_seen() {
     let bench = Bench::new();
     let mut updater = updater_at(&bench, "after-claim");
     let mut waiters = waiters(&bench);
     updater.kill();
     taken_over_at_lease_end(&bench, &mut waiters);
     bench.assert_fetches(1);
-}
-
-#[test]
-fn updater_killed_while_fetching() {
-    let bench = Bench::new();
-    bench.issuer.hold();
-    let mut updater = bench.worker();
-    updater.get("first", 1, PATIENT);
-    bench.in_flight(1);
-    let mut waiters = waiters(&bench);
-    updater.kill();
-    bench.issuer.release();
-    taken_over_at_lease_end(&bench, &mut waiters);
-    bench.assert_fetches(2);
 }
 
 #[test]
@@ -80,16 +65,6 @@ fn updater_killed_before_its_commit_with_a_journal() {
     bench.assert_fetches(1);
     assert_eq!((bench.exists("updater"), bench.meta("doubted")), (false, 0));
     assert_eq!(std::fs::read_dir(journal.path()).expect("a folder").count(), 0);
-}
-
-#[test]
-fn updater_killed_before_its_commit() {
-    let bench = Bench::new();
-    let mut updater = updater_at(&bench, "before-commit");
-    let mut waiters = waiters(&bench);
-    updater.kill();
-    taken_over_at_lease_end(&bench, &mut waiters);
-    bench.assert_fetches(2);
 }
 
 #[test]
@@ -181,10 +156,13 @@ fn updater_paused_past_its_lease_while_fetching() {
     let mut updater = bench.worker();
     updater.get("first", 1, PATIENT);
     bench.in_flight(1);
+    bench.updater_is_seen();
     updater.stop();
+    let (start, left) = (Instant::now(), bench.lease_left());
     let mut other = bench.worker();
     other.get("other", 100, PATIENT);
     bench.in_flight(2);
+    assert!(start.elapsed() >= left, "whoever is only paused has its whole lease");
     bench.issuer.release();
     let newer = all_served(&other.got("other"), 100);
     updater.resume();

@@ -44,6 +44,8 @@ pub enum Action {
     Start(usize, Why),
     Claim(usize, Reply),
     Wake(usize),
+    /// Who waits has missed the updater twice, and its lease ends.
+    Miss(usize),
     Issue(usize),
     Refuse(usize),
     LoseAnswer(usize),
@@ -106,7 +108,7 @@ impl Model for Fleet {
                     }
                 }
                 Phase::Asking { .. } => actions.extend(replies.iter().map(|reply| Action::Claim(at, *reply))),
-                Phase::Waiting { .. } => actions.push(Action::Wake(at)),
+                Phase::Waiting { .. } => actions.extend([Action::Wake(at), Action::Miss(at)]),
                 Phase::Granted { .. } => {
                     actions.push(Action::Issue(at));
                     if self.faults {

@@ -43,7 +43,7 @@ fn breaks(title: &str, fleet: Fleet, promise: &'static str) {
     );
 }
 
-const NONE: Left = Left { requests: 0, crashes: 0, late: 0, losses: 0, failovers: 0, abandons: 0 };
+const NONE: Left = Left { requests: 0, crashes: 0, late: 0, losses: 0, failovers: 0, abandons: 0, alarms: 0 };
 
 #[test]
 fn a_healthy_redis_sees_one_flight_at_a_time_and_one_fetch_a_life() {
@@ -109,8 +109,29 @@ fn a_failover_goes_back_to_a_replica_that_stopped_at_any_step() {
 
 #[test]
 fn two_processes_survive_crashes_late_requests_data_loss_and_failover_together() {
-    let all = Left { requests: 2, crashes: 1, late: 1, losses: 1, failovers: 1, abandons: 0 };
+    let all = Left { requests: 2, crashes: 1, late: 1, losses: 1, failovers: 1, abandons: 0, alarms: 0 };
     holds("all faults", fleet(2, 2, all));
+}
+
+#[test]
+fn a_dead_updater_that_is_missed_costs_nothing_but_its_own_fetch() {
+    let missing = Fleet { faults: false, ..fleet(3, 4, Left { requests: 5, crashes: 2, ..NONE }) };
+    holds("missed updaters", missing);
+}
+
+#[test]
+fn a_living_updater_that_is_missed_costs_two_fetches_more_or_three_where_the_issuer_revokes() {
+    for (alarms, revokes) in [(1, false), (1, true), (2, false), (2, true)] {
+        let lying = Fleet { faults: false, revokes, ..fleet(3, 8, Left { requests: 5, alarms, ..NONE }) };
+        holds(&format!("{alarms} false alarms, revokes: {revokes}"), lying);
+    }
+}
+
+#[test]
+fn presence_that_lies_beside_crashes_late_requests_and_a_failover_breaks_no_promise() {
+    let all = Left { requests: 2, crashes: 1, late: 1, failovers: 1, alarms: 1, ..NONE };
+    holds("presence that lies, beside other faults", fleet(2, 2, all));
+    holds("presence that lies in a fleet of three", fleet(3, 3, Left { requests: 3, crashes: 1, alarms: 1, ..NONE }));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::fleet::Fleet;
 use crate::verbs::owner;
 use std::time::Duration;
 use token_manager::FailureClass;
+use token_manager::store::Lease;
 use token_manager::store::rules::{EgressState, Span, TokenState};
 
 /// Far enough for nothing to end by itself: in the model, time ends things in steps of their own.
@@ -100,6 +101,8 @@ pub struct Left {
     pub losses: u8,
     pub failovers: u8,
     pub abandons: u8,
+    /// How often a living updater may be missed, because its presence is not seen.
+    pub alarms: u8,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,6 +129,8 @@ pub struct Ghost {
     pub fetches: u8,
     /// How many lives have begun: one, and one for each time that a token became due.
     pub lives: u8,
+    /// How often a living updater was missed, and lost its lease by that.
+    pub alarms: u8,
     /// Charges that went with lost data.
     pub lost_charges: u8,
     /// The issuer may have issued to an updater without a lease, and that updater told nobody; or a failover lost writes.
@@ -157,6 +162,21 @@ impl State {
     pub fn leads(&self, process: usize, generation: u64) -> bool {
         let lease = self.redis.ledger.updater.as_ref().map(|updater| &updater.lease);
         lease.is_some_and(|lease| lease.generation == generation && *lease.owner == *owner(process))
+    }
+
+    /// Whether a flight is under way that was granted this lease.
+    pub fn is_at_work(&self, lease: &Lease) -> bool {
+        self.processes.iter().enumerate().any(|(at, process)| {
+            let under_way = match process.phase {
+                Phase::Granted { generation }
+                | Phase::Issued { generation, .. }
+                | Phase::Failing { generation, .. } => generation == lease.generation,
+                // Its claim may have been granted, and the reply be lost.
+                Phase::Asking { again, .. } => again,
+                _ => false,
+            };
+            under_way && *lease.owner == *owner(at)
+        })
     }
 
     pub fn is_valid(&self, fleet: &Fleet, issue: u8) -> bool {

@@ -19,6 +19,11 @@ impl Fleet {
                 }
                 state.processes[at].phase = Phase::Asking { newer_than, again: false };
             }
+            Action::Miss(at) => {
+                let Phase::Waiting { newer_than, told } = state.processes[at].phase else { return None };
+                self.miss(state, told)?;
+                state.processes[at].phase = Phase::Asking { newer_than, again: false };
+            }
             Action::Issue(at) => {
                 let Phase::Granted { generation } = state.processes[at].phase else { return None };
                 state.issued += 1;

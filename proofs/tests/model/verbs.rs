@@ -42,6 +42,19 @@ impl Fleet {
         claimed
     }
 
+    /// What a waiter does that was told of this generation's lease: truly, because nobody is at work under it, or by a false alarm.
+    pub fn miss(&self, state: &mut State, told: u64) -> Option<()> {
+        let lease = state.redis.ledger.updater.as_ref()?.lease.clone();
+        if lease.generation != told {
+            return None;
+        }
+        if state.is_at_work(&lease) {
+            state.left.alarms = state.left.alarms.checked_sub(1)?;
+            state.ghost.alarms += 1;
+        }
+        state.redis.ledger.end_missed(state.now, &lease).then_some(())
+    }
+
     pub fn commit(&self, state: &mut State, at: usize, generation: u64, issue: u8) -> Committed {
         let grant =
             Grant { value: secret(issue), left: LONG, life: LONG, age: None, carry: None, carry_lifetime: None };

@@ -2,10 +2,13 @@
 --
 -- KEYS  updater
 -- ARGV  owner attempt gen lease_ms
+--       [present]  from now on the updater holds a subscription by which it can be seen; renewals keep that
 -- Replies
 --       1 (extended) | 0 (lost)
-if not is_of(redis.call('GET', KEYS[1]), ARGV[3], ARGV[1], ARGV[2]) then
+local updater = redis.call('GET', KEYS[1])
+if not is_of(updater, ARGV[3], ARGV[1], ARGV[2]) then
   return 0
 end
-redis.call('SET', KEYS[1], ARGV[3] .. ':' .. ARGV[1] .. ':' .. ARGV[2] .. ':' .. ARGV[4], 'PX', ARGV[4])
+local present = (ARGV[5] or string.match(updater, ':present$')) and ':present' or ''
+redis.call('SET', KEYS[1], lease_of(ARGV[3], ARGV[1], ARGV[2]) .. ':' .. ARGV[4] .. present, 'PX', ARGV[4])
 return 1

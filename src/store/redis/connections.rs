@@ -16,6 +16,9 @@ pub trait Connections: Send + Sync {
 
     fn exists(&self, key: &str) -> Result<bool, StoreError>;
     fn subscribe(&self, channel: String) -> Result<Box<dyn Subscription>, StoreError>;
+    /// Returns whether a script sees who is subscribed: it does where all talk to one server, and not in a Redis Cluster, whose
+    /// nodes each know their own subscribers alone.
+    fn scripts_see_subscribers(&self) -> bool;
     fn database(&self) -> Result<i64, StoreError>;
     fn place(&self) -> String;
     fn timeout(&self) -> Duration;

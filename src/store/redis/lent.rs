@@ -98,6 +98,10 @@ impl Connections for Lent {
         Err(StoreError::new(StoreErrorKind::Other, "a pool of the program's tells of no changes"))
     }
 
+    fn scripts_see_subscribers(&self) -> bool {
+        false // there is nobody to subscribe
+    }
+
     fn database(&self) -> Result<i64, StoreError> {
         match self.database.get() {
             Some(database) => Ok(*database),

@@ -6,6 +6,7 @@ use super::connections::Connections;
 use super::durability::Durability;
 use super::failure::failure;
 use super::pool::Pool;
+use super::route::Route;
 use super::script::Script;
 use super::subscription::RedisSubscription;
 use crate::fork::PerProcess;
@@ -51,6 +52,10 @@ impl Connections for Own {
     fn subscribe(&self, channel: String) -> Result<Box<dyn Subscription>, StoreError> {
         let subscribed = RedisSubscription::subscribe(self.connector.clone(), channel);
         Ok(Box::new(subscribed.map_err(failure)?))
+    }
+
+    fn scripts_see_subscribers(&self) -> bool {
+        !matches!(self.connector.route, Route::Cluster(_))
     }
 
     fn database(&self) -> Result<i64, StoreError> {

@@ -1,7 +1,9 @@
 //! Reads the scripts' replies. Whatever comes, the answer is a value or an error, never a panic.
 
 use crate::error::FailureClass;
-use crate::store::{Carried, Claimed, Committed, Inspection, Pause, StoreError, StoreErrorKind, Stored};
+use crate::store::{
+    Carried, Claimed, Committed, Inspection, Lease, Pause, Presence, StoreError, StoreErrorKind, Stored,
+};
 use crate::token::Secret;
 use redis::Value;
 use std::time::Duration;
@@ -26,6 +28,19 @@ impl Reply {
             "written" => Some(Committed::Written { doubted: reply.number(1)? == 1 }),
             "superseded" => reply.stored().map(Committed::Superseded),
             "invalid" => Some(Committed::Invalid),
+            _ => None,
+        })
+    }
+
+    pub fn presence(&self) -> Result<Presence, StoreError> {
+        self.read(|reply| match reply.word(0)? {
+            "ended" => Some(Presence::Ended),
+            "assumed" => reply.number(1).map(|listeners| Presence::Assumed { listeners }),
+            "missing" => {
+                let (generation, owner, attempt) = (reply.number(1)?, reply.word(2)?.into(), reply.number(3)?);
+                Some(Presence::Missing(Lease { owner, attempt, generation }))
+            }
+            "unknown" => Some(Presence::Unknown),
             _ => None,
         })
     }

@@ -33,6 +33,7 @@ impl Script {
 pub struct Scripts {
     pub claim: Script,
     pub renew: Script,
+    pub presence: Script,
     pub commit: Script,
     pub record_failure: Script,
     pub invalidate: Script,
@@ -54,6 +55,7 @@ impl Scripts {
         Scripts {
             claim: script!("../lua/claim.lua"),
             renew: script!("../lua/renew.lua"),
+            presence: script!("../lua/presence.lua"),
             commit: script!("../lua/commit.lua"),
             record_failure: script!("../lua/record_failure.lua"),
             invalidate: script!("../lua/invalidate.lua"),
