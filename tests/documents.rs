@@ -32,7 +32,8 @@ fn every_file_that_the_maps_name_exists() {
 fn every_file_of_tests_is_on_the_map() {
     let guide = read("CONTRIBUTING.md");
     let named: Vec<&str> = quoted(&guide).collect();
-    let entries = ["tests", "issuers/tests", "config/tests", "cli/tests"].map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
+    let entries = ["tests", "issuers/tests", "config/tests", "cli/tests"]
+        .map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
     for entry in entries.into_iter().flatten() {
         let path = entry.expect("an entry").path();
         let name = |path: &Path| path.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();

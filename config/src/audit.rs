@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use std::{fmt::Write, process};
 use token_manager::store::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, StoreError, Stored, Subscription, TokenName,
+    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored, Subscription,
+    TokenName,
 };
 use token_manager::{RedisStore, Store};
 
@@ -169,6 +170,19 @@ impl Store for Audited {
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         self.inner.has_updater(name)
+    }
+
+    fn show_presence(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        length: Duration,
+    ) -> Result<Option<Box<dyn Send>>, StoreError> {
+        self.inner.show_presence(name, lease, length)
+    }
+
+    fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
+        self.inner.presence(name, missed)
     }
 
     fn place(&self) -> String {
