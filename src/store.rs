@@ -5,6 +5,7 @@ pub use error::{StoreError, StoreErrorKind};
 pub use messages::{
     Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Stored, TokenName,
 };
+pub use redis::LogEntry;
 #[cfg(feature = "sealed")]
 pub use sealed::{Keyring, SealedStore, SealingKey};
 pub use state_store::{StateBackend, StateStore, Step};

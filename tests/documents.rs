@@ -32,7 +32,8 @@ fn every_file_that_the_maps_name_exists() {
 fn every_file_of_tests_is_on_the_map() {
     let guide = read("CONTRIBUTING.md");
     let named: Vec<&str> = quoted(&guide).collect();
-    let entries = ["tests", "issuers/tests"].map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
+    let entries = ["tests", "issuers/tests", "config/tests", "cli/tests"]
+        .map(|folder| fs::read_dir(root().join(folder)).expect("a folder"));
     for entry in entries.into_iter().flatten() {
         let path = entry.expect("an entry").path();
         let name = |path: &Path| path.strip_prefix(root()).expect("below the root").to_str().expect("text").to_owned();
@@ -105,7 +106,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn names_a_test((path, _): &(&str, &str)) -> bool {
-    ["tests/", "proofs/", "src/", "issuers/", "capi/"].iter().any(|root| path.starts_with(root))
+    ["tests/", "proofs/", "src/", "issuers/", "capi/", "config/", "cli/"].iter().any(|root| path.starts_with(root))
 }
 
 /// Returns the text of a file, or of every file of a folder.

@@ -326,6 +326,12 @@ int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
 /* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
 int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
 
+/* ---- Managers from a file --------------------------------------------------------------------------------------------
+ * Makes the manager of a token of a file of settings (TOML; doc/tkm.md of the project has them all): store, source, budget and all. A
+ * program then needs no source of its own. Never talks to the store or the issuer. Libraries built without the feature `config` lack it.
+ * Codes: TKM_CONFIG; the message names the file, the line, the setting, and what to do. */
+int32_t tkm_manager_from_config(const char *path, const char *name, tkm_manager **manager, tkm_error **error);
+
 /* ---- What is seen ------------------------------------------------------------------------------------------------------
  * Figures for operators. They hold no secret. */
 /* What this process has done so far; hits are not counted. */

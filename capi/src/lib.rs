@@ -2,7 +2,7 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 4 | `views` | what can be seen of a manager |
+//! | 4 | `views` `config` | what can be seen of a manager; one from a file of settings (feature `config`) |
 //! | 3 | `manager` | managers and their guards |
 //! | 2 | `options` | the settings of one |
 //! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
@@ -13,6 +13,8 @@
 //! against the handles in use; every entry point catches panics.
 
 mod call;
+#[cfg(feature = "config")]
+mod config;
 mod error;
 mod handle;
 #[cfg(feature = "issuers")]

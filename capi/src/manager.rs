@@ -18,6 +18,12 @@ pub struct TkmManager {
 }
 
 impl TkmManager {
+    /// Takes a manager whose source is the library's own.
+    #[cfg(feature = "config")]
+    pub fn of(manager: TokenManager) -> TkmManager {
+        TkmManager { manager, gone: None, pid: process::id() }
+    }
+
     /// Drops the manager and waits until nothing can call the program any more; false if that took longer than this.
     fn end(self, within: Duration) -> bool {
         let TkmManager { manager, gone, pid } = self;

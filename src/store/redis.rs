@@ -26,6 +26,7 @@ mod durability;
 mod failure;
 #[cfg(feature = "pool")]
 mod lent;
+mod log;
 mod login;
 mod lookup;
 mod options;
@@ -47,6 +48,7 @@ mod tls_client;
 mod tls_client;
 mod url;
 
+pub use log::LogEntry;
 pub use login::Login;
 pub use options::RedisOptions;
 pub use tls::Tls;

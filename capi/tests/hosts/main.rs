@@ -1,5 +1,6 @@
 //! Programs in C, C++ and Python, compiled against the installed library and run against a real Redis and the issuer.
 
+mod config;
 mod header;
 mod issuers;
 mod memory;

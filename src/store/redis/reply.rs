@@ -127,7 +127,7 @@ impl Reply {
 }
 
 /// Returns a reply that Redis cannot have sent to one of the scripts as an error.
-fn malformed(value: &Value) -> StoreError {
+pub fn malformed(value: &Value) -> StoreError {
     // The value itself could hold a secret: only its form is told.
     let form = match value {
         Value::Nil => "nothing",

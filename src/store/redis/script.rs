@@ -40,6 +40,8 @@ pub struct Scripts {
     pub offer: Script,
     pub lift_pause: Script,
     pub inspect: Script,
+    pub append_log: Script,
+    pub read_log: Script,
 }
 
 macro_rules! script {
@@ -60,6 +62,8 @@ impl Scripts {
             offer: script!("../lua/offer.lua"),
             lift_pause: script!("../lua/lift_pause.lua"),
             inspect: script!("../lua/inspect.lua"),
+            append_log: script!("../lua/append_log.lua"),
+            read_log: script!("../lua/read_log.lua"),
         }
     }
 }

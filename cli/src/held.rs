@@ -1,0 +1,17 @@
+//! A token at hand.
+
+use std::time::Duration;
+use token_manager::Token;
+
+/// A token that is valid now.
+pub struct Held {
+    pub secret: String,
+    pub generation: u64,
+    pub expires_in: Duration,
+}
+
+impl From<&Token> for Held {
+    fn from(token: &Token) -> Held {
+        Held { secret: token.secret().to_owned(), generation: token.generation(), expires_in: token.expires_in() }
+    }
+}

@@ -1,0 +1,150 @@
+//! Puts a token into a file: all of it or nothing, and never for other eyes, whenever this process is killed.
+
+use crate::failure::Failure;
+use crate::held::Held;
+use crate::output;
+use nix::unistd::{Group, User};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use token_manager_config::File;
+
+/// How old a temporary file is that nobody can be writing any more.
+const ABANDONED: Duration = Duration::from_secs(60);
+/// What the names of temporary files have in them.
+const TEMPORARY: &str = ".tkm-";
+
+/// A file to be kept, with what its settings say looked up.
+pub struct Sink {
+    pub path: PathBuf,
+    output: String,
+    template: Option<String>,
+    mode: u32,
+    owner: Option<u32>,
+    group: Option<u32>,
+    pub hook: Vec<String>,
+}
+
+impl Sink {
+    pub fn new(file: &File) -> Result<Sink, Failure> {
+        let File { path, output, template, mode, owner, group, hook, .. } = file.clone();
+        let unknown =
+            |kind: &str, name: &str| Failure::new(crate::failure::CONFIG, format!("there is no {kind} {name:?}"));
+        let user = |name: &String| match name.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => match User::from_name(name) {
+                Ok(Some(user)) => Ok(user.uid.as_raw()),
+                _ => Err(unknown("user", name)),
+            },
+        };
+        let of_group = |name: &String| match name.parse() {
+            Ok(number) => Ok(number),
+            Err(_) => match Group::from_name(name) {
+                Ok(Some(group)) => Ok(group.gid.as_raw()),
+                _ => Err(unknown("group", name)),
+            },
+        };
+        let mode = mode.and_then(|mode| u32::from_str_radix(&mode, 8).ok()).unwrap_or(0o600);
+        Ok(Sink {
+            path,
+            output: output.unwrap_or_else(|| "text".into()),
+            template,
+            mode,
+            owner: owner.as_ref().map(user).transpose()?,
+            group: group.as_ref().map(of_group).transpose()?,
+            hook,
+        })
+    }
+
+    /// A file of this user's alone.
+    pub fn private(path: PathBuf) -> Sink {
+        let (output, template, hook) = ("text".to_owned(), None, Vec::new());
+        Sink { path, output, template, mode: 0o600, owner: None, group: None, hook }
+    }
+
+    /// A file that everybody may read, for what is no secret.
+    pub fn readable(path: PathBuf) -> Sink {
+        Sink { mode: 0o644, ..Sink::private(path) }
+    }
+
+    /// Replaces the file. Others read the old one or the new one, whole, with the right owner.
+    pub fn write(&self, name: &str, held: &Held) -> Result<(), Failure> {
+        let text = match &self.template {
+            Some(template) => template.replace("{token}", &held.secret),
+            None => output::write(held, &self.output, name, "TKM_TOKEN")?,
+        };
+        self.write_text(&text)
+    }
+
+    /// Replaces the file by this text.
+    pub fn write_text(&self, text: &str) -> Result<(), Failure> {
+        self.replace(text.as_bytes())
+            .map_err(|error| Failure::io(format!("{} cannot be written", self.path.display()), &error))
+    }
+
+    fn replace(&self, content: &[u8]) -> io::Result<()> {
+        let folder = self.folder();
+        let temporary = folder.join(self.temporary_name());
+        let written = self.write_new(&temporary, content).and_then(|()| fs::rename(&temporary, &self.path));
+        if written.is_err() {
+            // It holds a token; if it cannot be removed, the next agent removes it.
+            let _ = fs::remove_file(&temporary);
+        }
+        written?;
+        // So that the change outlives a power cut.
+        fs::File::open(folder)?.sync_all()
+    }
+
+    fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        // Before there is anything in it to read.
+        if self.owner.is_some() || self.group.is_some() {
+            fchown(&file, self.owner, self.group)?;
+        }
+        file.set_permissions(Permissions::from_mode(self.mode))?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    }
+
+    fn base(&self) -> String {
+        format!(".{}{TEMPORARY}", self.path.file_name().unwrap_or_default().to_string_lossy())
+    }
+
+    fn temporary_name(&self) -> String {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        format!("{}{}-{}", self.base(), process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Removes what killed agents have left.
+    pub fn sweep(&self) {
+        let base = self.base();
+        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
+            let left = entry.file_name().to_string_lossy().starts_with(&base);
+            let age = entry.metadata().and_then(|about| about.modified()).ok().and_then(|then| then.elapsed().ok());
+            if left && age.is_some_and(|age| age > ABANDONED) && fs::remove_file(entry.path()).is_ok() {
+                log::info!("removed {}, which a killed agent had left", entry.path().display());
+            }
+        }
+    }
+}
+
+/// Makes a folder that only this user can look into.
+pub fn private_folder() -> io::Result<PathBuf> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    for attempt in 0..100 {
+        let path = base.join(format!("tkm-{}-{attempt}", process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => return made.map(|()| path),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}

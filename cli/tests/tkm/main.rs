@@ -1,0 +1,11 @@
+//! `tkm` as a process, on a real Redis, with a real issuer over HTTP.
+
+mod agent;
+mod exec;
+mod get;
+mod helpers;
+mod operators;
+mod packaging;
+mod programs;
+mod support;
+mod trail;
