@@ -275,12 +275,15 @@ impl Config {
             };
         }
         set!(namespace, group, grant, egress);
-        set_number!(deadline, fetch_limit, lease, refresh_before, margin);
-        let own = token.budget.map(|budget| {
-            let own = Budget::per_minute(budget.per_minute);
-            budget.burst.map_or(own, |burst| own.burst(burst))
-        });
-        if let Some(budget) = own.or(made.budget) {
+        set_number!(deadline, fetch_limit, lease, refresh_before, margin, serve_stale);
+        if let Some(away) = &token.when_away {
+            if !self.settings.stores.contains_key(&away.store) {
+                let at = place.below("when_away").below("store");
+                return Err(at.error(format!("there is no table [stores.{}]", away.store)));
+            }
+            builder = builder.when_away(self.open(&away.store, token.execution)?.store, to_budget(away.budget));
+        }
+        if let Some(budget) = token.budget.map(to_budget).or(made.budget) {
             builder = builder.budget(budget);
         }
         if let Some(journal) = &token.journal {
@@ -346,6 +349,11 @@ impl Config {
         }
         wrong
     }
+}
+
+fn to_budget(settings: settings::Budget) -> Budget {
+    let budget = Budget::per_minute(settings.per_minute);
+    settings.burst.map_or(budget, |burst| budget.burst(burst))
 }
 
 impl fmt::Debug for Config {

@@ -65,6 +65,8 @@ pub struct Token {
     pub refresh_before: Option<Portion>,
     pub margin: Option<Portion>,
     pub journal: Option<PathBuf>,
+    pub serve_stale: Option<Span>,
+    pub when_away: Option<WhenAway>,
     pub budget: Option<Budget>,
     #[serde(default)]
     pub execution: Execution,
@@ -95,6 +97,15 @@ pub struct Kinds {
 pub struct Budget {
     pub per_minute: u32,
     pub burst: Option<u32>,
+}
+
+/// Where the processes of a host meet while the fleet's store is away.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhenAway {
+    /// The name of a store of this file.
+    pub store: String,
+    pub budget: Budget,
 }
 
 #[derive(Deserialize, Clone, Copy, Default, PartialEq)]

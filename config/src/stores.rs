@@ -6,7 +6,7 @@ use crate::settings::{Store as Settings, Tls as TlsSettings};
 use crate::value::{Origin, SecretAt};
 use std::sync::Arc;
 use token_manager::store::{Keyring, SealingKey};
-use token_manager::{MemoryStore, RedisStore, Store, Tls};
+use token_manager::{FileStore, MemoryStore, RedisStore, Store, Tls};
 
 /// A store that is open, shared by all tokens that are in it.
 #[derive(Clone)]
@@ -37,7 +37,11 @@ pub fn open(settings: &Settings, place: &Place<'_>, inline: bool) -> Result<Open
     let base = scheme.split('+').next().unwrap_or_default();
     match (scheme, base) {
         ("memory", _) => Ok(Opened::new(MemoryStore::new())),
-        ("file", _) => Err(at.error("this build has no store in files; name a Redis, or use a build that has one")),
+        ("file", _) => {
+            let path = url.trim_start_matches("file:").trim_start_matches("//");
+            let opened = FileStore::open(place.folder().join(path));
+            opened.map(Opened::new).map_err(|error| at.error(error.to_string()))
+        }
         (_, "redis" | "rediss" | "valkey" | "valkeys" | "unix") => redis(settings, &url, place, inline),
         _ => Err(at.error(format!("is no address of a store; write one of {SCHEMES}"))),
     }

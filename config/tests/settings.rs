@@ -54,6 +54,8 @@ fn a_manager_is_made_of_every_kind_of_setting() {
         pool_timeout = "300ms"
         pool_size = 4
         wait_replicas = { replicas = 1, limit = "100ms" }
+        [stores.host]
+        url = "file:host"
         [stores.elsewhere]
         url = { file = "url" }
         [tokens.billing]
@@ -68,6 +70,7 @@ fn a_manager_is_made_of_every_kind_of_setting() {
         refresh_before = 0.15
         margin = "2s"
         journal = "journal"
+        serve_stale = "5m"
         budget = { per_minute = 5, burst = 2 }
         execution = "inline"
         user = "x-access-token"
@@ -79,6 +82,7 @@ fn a_manager_is_made_of_every_kind_of_setting() {
         hook = ["true"]
         [tokens.client]
         store = "redis"
+        when_away = { store = "host", budget = { per_minute = 1 } }
         [tokens.client.source.client_credentials]
         url = "https://issuer.example.com/token"
         client = { id = "a", secret = { file = "s", or = { env = "S" } } }
@@ -188,7 +192,7 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
 }
 
 #[test]
-fn a_store_that_this_build_lacks_or_nobody_knows_is_an_error_of_its_own() {
+fn every_kind_of_store_is_opened_and_one_that_nobody_knows_is_refused() {
     let found = |url: &str| wrong(&format!("[stores.a]\nurl = \"{url}\"\n[tokens.x]\nsource.command.run = [\"true\"]"));
     assert_eq!(found("redis://127.0.0.1:6379/1"), [""; 0]);
     for url in [
@@ -200,8 +204,9 @@ fn a_store_that_this_build_lacks_or_nobody_knows_is_an_error_of_its_own() {
     ] {
         assert_eq!(found(url), [""; 0], "{url}");
     }
-    let file = found("file:/var/lib/tkm");
-    assert!(file[0].starts_with("tkm.toml:2: stores.a.url: this build has no store in files"), "{file:?}");
+    assert_eq!(found("file:store"), [""; 0], "a folder beside the settings");
+    let nowhere = found("file:/proc/nowhere");
+    assert!(nowhere[0].starts_with("tkm.toml:2: stores.a.url: "), "{nowhere:?}");
     let unknown = found("http://127.0.0.1/");
     assert!(
         unknown[0].starts_with("tkm.toml:2: stores.a.url: is no address of a store; write one of redis://"),

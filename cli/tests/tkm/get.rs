@@ -17,6 +17,20 @@ fn a_token_is_all_that_get_prints_and_the_fleet_shares_it() {
 }
 
 #[test]
+fn commands_of_one_host_share_a_token_in_files_without_a_server() {
+    let bench = Bench::new(3600);
+    let text = fs::read_to_string(bench.path("tkm.toml")).expect("settings");
+    fs::write(bench.path("tkm.toml"), text.replace(&bench.redis.url(), "file:store")).expect("settings");
+    let start = |_| bench.tkm(&["get", "api"]).stdout(Stdio::piped()).spawn().expect("tkm");
+    let children: Vec<_> = (0..20).map(start).collect();
+    for child in children {
+        assert_eq!(Ran::from(child.wait_with_output().expect("an end")).stdout, "tkm-secret-1\n");
+    }
+    assert!(bench.answer(&["inspect", "api"]).contains("  state        valid\n"));
+    assert_eq!(bench.issuer.log().len(), 1);
+}
+
+#[test]
 fn a_hundred_commands_at_once_make_one_fetch() {
     let bench = Bench::new(3600);
     bench.issuer.set_latency(Duration::from_millis(500));
