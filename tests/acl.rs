@@ -96,8 +96,10 @@ fn under_exactly_the_documented_line_the_contract_is_kept_and_a_fleet_keeps_fres
 #[test]
 fn the_line_has_the_commands_of_the_scripts_and_five_more_and_no_others() {
     let scripts = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/lua")).unwrap();
-    let called = scripts.flat_map(|file| {
-        let script = std::fs::read_to_string(file.unwrap().path()).unwrap();
+    // Those of the log are named apart.
+    let paths = scripts.map(|file| file.unwrap().path()).filter(|path| !path.to_string_lossy().ends_with("_log.lua"));
+    let called = paths.flat_map(|path| {
+        let script = std::fs::read_to_string(path).unwrap();
         let calls = script.split("call('").skip(1);
         calls.map(|rest| rest.split('\'').next().unwrap().to_lowercase()).collect::<Vec<_>>()
     });

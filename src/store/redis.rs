@@ -71,6 +71,7 @@ pub use tls::Tls;
 /// ```
 ///
 /// Without `+pubsub` a killed updater is replaced after its lease instead of within half a second.
+/// Add `+xadd +xrange +xrevrange` for [`append_log`](RedisStore::append_log) and `read_log`.
 /// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
 /// [`wait_aof`](RedisOptions::wait_aof).
 #[derive(Clone)]

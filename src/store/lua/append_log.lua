@@ -11,10 +11,6 @@ for _, last in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 32)) d
     return 1
   end
 end
-local entry = {'XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'entry', ARGV[2]}
-for at = 3, #ARGV do
-  entry[#entry + 1] = ARGV[at]
-end
-redis.call(unpack(entry))
+redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'entry', ARGV[2], unpack(ARGV, 3))
 redis.call('PEXPIRE', KEYS[1], 2592000000)
 return 1
