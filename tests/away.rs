@@ -11,7 +11,9 @@ use testbed::redis_server::RedisServer;
 use testbed::worker_handle::Worker;
 use testbed::{LONG, Script, wait_until};
 use token_manager::store::{StoreErrorKind, TokenName};
-use token_manager::{Attempt, Budget, Builder, ErrorKind, Fetched, FileStore, MemoryStore, Store, TokenManager};
+use token_manager::{
+    Attempt, Budget, Builder, ErrorKind, Fetched, FileStore, MemoryStore, RedisStore, Store, TokenManager,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -307,4 +309,24 @@ fn no_secret_is_carried_to_two_hosts() {
     fleet.set_away(false);
     wait_until("the fleet's store is tried again", || manager.get().is_ok());
     assert_eq!(script.fetches(), 2);
+}
+
+#[test]
+fn a_primary_whose_replicas_are_missing_is_not_away() {
+    let (redis, folder, script) = (RedisServer::start().unwrap(), tempfile::tempdir().unwrap(), Script::new(HOUR));
+    let store = RedisStore::options(&redis.url()).wait_replicas(1, Duration::from_millis(50)).open().unwrap();
+    let host = FileStore::open(folder.path()).unwrap();
+    let builder = TokenManager::builder("t").store(store).when_away(host, Budget::per_minute(60));
+    let manager = builder.source(script.source()).deadline(LONG).build().unwrap();
+    for number in 1..=3 {
+        let token = manager.get().unwrap();
+        assert_eq!(token.secret(), format!("token-{number}"));
+        assert_eq!(
+            redis.command(&["HGET", "tm:{t}:t:token", "value"]),
+            token.secret(),
+            "it is in Redis, not in the host"
+        );
+        manager.invalidate(&token);
+    }
+    assert_eq!(script.fetches(), 3);
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use std::{fmt::Write, process};
+use token_manager::internals::PerProcess;
 use token_manager::store::{
     Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored, Subscription,
     TokenName,
@@ -21,7 +22,7 @@ pub struct Audited {
     log: RedisStore,
     keep: u32,
     host: String,
-    open: Mutex<BTreeMap<(u64, u64), Open>>,
+    open: PerProcess<Mutex<BTreeMap<(u64, u64), Open>>>,
 }
 
 /// A grant whose outcome is still to come.
@@ -32,11 +33,11 @@ struct Open {
 
 impl Audited {
     pub fn new(inner: Arc<dyn Store>, log: RedisStore, keep: u32) -> Audited {
-        Audited { inner, log, keep, host: host(), open: Mutex::new(BTreeMap::new()) }
+        Audited { inner, log, keep, host: host(), open: PerProcess::default() }
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<(u64, u64), Open>> {
-        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.open.get(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn write(&self, name: &TokenName, entry: &str, fields: &[(&str, &str)]) {

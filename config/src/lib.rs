@@ -58,6 +58,7 @@ use std::time::Duration;
 use std::{fmt, fs};
 use stores::Opened;
 use text::Text;
+use token_manager::internals::PerProcess;
 use token_manager::store::{SealedStore, TokenName};
 use token_manager::{Attempt, Budget, Builder, RedisStore, Store, TokenManager};
 
@@ -75,7 +76,7 @@ const MOST_PARENTS: usize = 4;
 pub struct Config {
     text: Text,
     settings: Settings,
-    opened: Mutex<BTreeMap<(String, bool), Opened>>,
+    opened: PerProcess<Mutex<BTreeMap<(String, bool), Opened>>>,
 }
 
 impl Config {
@@ -92,7 +93,7 @@ impl Config {
         })?;
         let text = Text { path: path.to_owned(), text };
         let settings: Settings = toml::from_str(&text.text).map_err(|error| text.unreadable(&error))?;
-        Ok(Config { text, settings, opened: Mutex::default() })
+        Ok(Config { text, settings, opened: PerProcess::default() })
     }
 
     /// Returns all that is wrong, in the order of the lines. Asks neither stores nor issuers.
@@ -310,7 +311,7 @@ impl Config {
 
     fn open(&self, store: &str, execution: Execution) -> Result<Opened, ConfigError> {
         let inline = execution == Execution::Inline;
-        let mut opened = self.opened.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut opened = self.opened.get(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(opened) = opened.get(&(store.to_owned(), inline)) {
             return Ok(opened.clone());
         }

@@ -305,7 +305,12 @@ impl Store for WhenAway {
         if stores.is_of_host(name, lease) {
             let answer = stores.host.commit(name, lease, grant)?;
             stores.give_back(name, lease);
-            stores.host.invalidate(&alone(name), lease.generation)?;
+            if grant.carry.is_none() && !matches!(answer, Committed::Written { .. }) {
+                return Ok(answer); // it is of no use here, and would be of none elsewhere
+            }
+            if let Err(error) = stores.host.invalidate(&alone(name), lease.generation) {
+                log::warn!(target: "token_manager", "{name}: this host may tell of more than its last fetch: {error}");
+            }
             let untold = Untold { lease: lease.clone(), grant: grant.clone(), at };
             stores.known(name, |known| known.untold = Some(untold));
             if stores.own().lock().away.is_none() {
@@ -382,11 +387,13 @@ impl Store for WhenAway {
     }
 
     fn subscribe(&self, name: &TokenName) -> Answer<Box<dyn Subscription>> {
-        let inner = match self.0.ask(|fleet| fleet.subscribe(name)) {
-            Err(error) if is_away(&error) => self.0.host.subscribe(name)?,
-            answer => answer?,
+        // Before the question: what moves from here on ends the subscription.
+        let (stores, moves) = (self.0.clone(), self.0.own().lock().moves);
+        let (inner, moves) = match stores.ask(|fleet| fleet.subscribe(name)) {
+            Err(error) if is_away(&error) => (stores.host.subscribe(name)?, stores.own().lock().moves.min(moves + 1)),
+            answer => (answer?, moves),
         };
-        let (stores, name, moves) = (self.0.clone(), name.clone(), self.0.own().lock().moves);
+        let name = name.clone();
         Ok(Box::new(HereOrThere { stores, name, moves, inner }))
     }
 
@@ -444,7 +451,17 @@ impl HereOrThere {
 impl Subscription for HereOrThere {
     fn wait(&mut self, at_most: Duration) -> Answer<Option<Change>> {
         self.stay()?;
-        self.stores.heed(self.inner.wait(at_most))
+        let change = self.inner.wait(at_most);
+        match &change {
+            // What was refused or doubted elsewhere is not to be offered to this host when the store is away.
+            Ok(Some(Change::Invalidated(generation) | Change::Doubted(generation))) => {
+                self.stores.known(&self.name, |known| known.last.take_if(|(last, _)| last.generation <= *generation));
+            }
+            // A cut line is no store that is away: whether it is, a question tells.
+            Err(_) => drop(self.stores.ask(|fleet| fleet.has_updater(&self.name))),
+            Ok(_) => {}
+        }
+        change
     }
 
     fn check(&mut self) -> Answer<()> {

@@ -39,6 +39,7 @@ impl Durability {
         let Durability { replicas, limit, .. } = self;
         let place = if self.synced { "on its disk and those of" } else { "by" };
         let message = format!("the commit was not taken {place} {replicas} replicas within {limit:?}; it is repeated");
-        Err(StoreError::new(StoreErrorKind::NotWritable, message))
+        // Of no other kind: the primary is there, and has it.
+        Err(StoreError::new(StoreErrorKind::Other, message))
     }
 }
