@@ -165,7 +165,7 @@ fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
     let mut updater = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
     updater.wait_until_all_wait();
     assert!(issuer.wait_for(|stats| stats.in_flight == 1, LONG));
-    testbed::wait_until("the updater is seen", || redis.command(&["GET", "tm:{t}:t:updater"]).ends_with(":present"));
+    testbed::wait_until("the updater is seen", || redis.command(&["GET", "tm:{t}:t:updater"]).contains(":present:"));
     redis.command(&["CONFIG", "RESETSTAT"]);
     let mut waiter = Fleet::start(1, THREADS, &redis.url(), &issuer.url(), &[]);
     waiter.wait_until_all_wait();

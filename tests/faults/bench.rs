@@ -83,7 +83,7 @@ impl Bench {
     /// Waits until the others can see the updater.
     pub fn updater_is_seen(&self) {
         let updater = self.key("updater");
-        wait_until("the updater is seen", || self.redis.command(&["GET", &updater]).ends_with(":present"));
+        wait_until("the updater is seen", || self.redis.command(&["GET", &updater]).contains(":present:"));
     }
 
     /// What is left of the updater's lease.

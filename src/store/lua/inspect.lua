@@ -17,7 +17,7 @@ if throttled > pause then
 end
 return {
   token[1] or '', whole(math.min(redis.call('PTTL', KEYS[1]), tonumber(token[2] or 0))),
-  string.match(updater, '^(.*):%d+:?%a*$') or updater,
+  string.match(updater, '^(%d+:.*:%d+):present:%d+$') or string.match(updater, '^(.*):%d+$') or updater,
   whole(math.min(redis.call('PTTL', KEYS[5]), updater ~= '' and lease_ms(updater) or 0)),
   meta[1] or '', meta[2] or '', meta[3] or '',
   whole(pause), pause > 0 and class or '', shared[4] or '',

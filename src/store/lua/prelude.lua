@@ -22,9 +22,9 @@ end
 -- Names a lease.
 local lease_of = function(gen, owner, attempt) return gen .. ':' .. owner .. ':' .. attempt end
 
--- Returns whether the updater key, `<gen>:<owner>:<attempt>:<lease_ms>[:present]`, is of this lease.
+-- Returns whether the updater key, `<gen>:<owner>:<attempt>[:present]:<lease_ms>`, is of this lease.
 local is_of = function(updater, gen, owner, attempt)
   local lease = lease_of(gen, owner, attempt) .. ':'
   return updater and string.sub(updater, 1, #lease) == lease
 end
-local lease_ms = function(updater) return tonumber(string.match(updater, ':(%d+):?%a*$')) end
+local lease_ms = function(updater) return tonumber(string.match(updater, ':(%d+)$')) end

@@ -14,7 +14,7 @@ local updater = redis.call('GET', KEYS[1])
 if not updater then
   return {'ended'}
 end
-local lease, gen, owner, attempt = string.match(updater, '^((%d+):(.*):(%d+)):%d+:present$')
+local lease, gen, owner, attempt = string.match(updater, '^((%d+):(.*):(%d+)):present:%d+$')
 local subscribers = redis.pcall('PUBSUB', 'NUMSUB', ARGV[1], ARGV[2] .. (owner or ''))
 if subscribers.err then
   return {'unknown'}

@@ -9,6 +9,6 @@ local updater = redis.call('GET', KEYS[1])
 if not is_of(updater, ARGV[3], ARGV[1], ARGV[2]) then
   return 0
 end
-local present = (ARGV[5] or string.match(updater, ':present$')) and ':present' or ''
-redis.call('SET', KEYS[1], lease_of(ARGV[3], ARGV[1], ARGV[2]) .. ':' .. ARGV[4] .. present, 'PX', ARGV[4])
+local present = (ARGV[5] or string.match(updater, ':present:%d+$')) and ':present' or ''
+redis.call('SET', KEYS[1], lease_of(ARGV[3], ARGV[1], ARGV[2]) .. present .. ':' .. ARGV[4], 'PX', ARGV[4])
 return 1
