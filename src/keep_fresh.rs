@@ -7,7 +7,6 @@ use crate::flight::run::{self, CallingThread, Need};
 use crate::flight::settle;
 use crate::fork::PerProcess;
 use crate::policy::{KEEP_FRESH_BACKOFF, STOP_POLL};
-use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
 use crate::threads;
@@ -254,7 +253,7 @@ impl Keeper {
         let Some((token, _)) = self.state.slot.peek() else { return Ok(()) };
         let generation = token.generation();
         if self.confirmed == Some(generation) && !Moment::now().reached(token.refresh_at()) {
-            let Settings { store, name, .. } = &*self.state.settings;
+            let (store, name) = (&self.state.settings.store, &self.state.settings.name);
             if store.offer(name, &self.state.as_stored(&token))? {
                 log::info!(target: "token_manager", "{name}: gave generation {generation} back to a store that had lost it");
                 return Ok(());

@@ -31,7 +31,8 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 9 | `builder` | the settings of a manager, one by one, and the one place that refuses them |
+//! | 10 | `managers` | what programs with many tokens call |
+//! | 9 | `builder` `keys` | the settings of a manager, one by one, and the one place that refuses them; the map of many tokens |
 //! | 8 | `manager` | what programs call |
 //! | 7 | `acquire` `keep_fresh` | a caller's slow path; the thread that follows every commit |
 //! | 6 | `flight` `flight/run` | the course of a flight |
@@ -58,8 +59,10 @@ mod fork;
 mod identity;
 mod journal;
 mod keep_fresh;
+mod keys;
 mod locks;
 mod manager;
+mod managers;
 mod policy;
 mod reentrancy;
 mod settings;
@@ -77,6 +80,7 @@ pub use error::{Error, ErrorKind, FailureClass};
 pub use event::Event;
 pub use keep_fresh::FreshGuard;
 pub use manager::{Stats, TokenManager, Verdict};
+pub use managers::{KeyedBuilder, TokenManagers};
 pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use store::Store;

@@ -179,7 +179,7 @@ pub enum Execution {
 }
 
 /// The settings of one manager.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The limit of one call of the source.
     pub fetch_limit: Duration,

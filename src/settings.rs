@@ -6,16 +6,32 @@ use crate::policy::Policy;
 use crate::source::TokenSource;
 use crate::store::{Inspection, Store, StoreError, TokenName};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+/// The settings of one token.
 pub struct Settings {
     pub name: TokenName,
+    pub common: Arc<Common>,
+}
+
+/// What many tokens can have in common.
+pub struct Common {
     pub egress: String,
     pub policy: Policy,
-    pub store: Box<dyn Store>,
-    pub source: Box<dyn TokenSource>,
+    pub store: Arc<dyn Store>,
+    pub source: Arc<dyn TokenSource>,
     pub observer: Option<Observer>,
-    pub journal: Option<Journal>,
+    pub journal: Option<Arc<Journal>>,
+}
+
+impl Deref for Settings {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
 }
 
 impl Settings {

@@ -15,6 +15,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Returns whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self.count.lock() == 0
+    }
+
     /// Waits until there is none; false if the deadline passes first.
     pub fn wait_until_none(&self, deadline: Instant) -> bool {
         let mut count = self.count.lock();

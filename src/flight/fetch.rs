@@ -113,8 +113,8 @@ impl Drop for AbandonedGuard<'_> {
 fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant) -> FetchResult {
     let _inside = ReentrancyGuard::enter(state.id);
     let Claimed { carry, at: claimed_at } = claimed;
-    let (owner, generation) = (lease.owner.clone(), lease.generation);
-    let attempt = Attempt { owner, generation, carry, claimed_at, deadline };
+    let (name, owner, generation) = (state.settings.name.name.clone(), lease.owner.clone(), lease.generation);
+    let attempt = Attempt { name, owner, generation, carry, claimed_at, deadline };
     let asked_at = Moment::now();
     // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
     let fetched = catch_unwind(AssertUnwindSafe(|| state.settings.source.fetch(&attempt)))

@@ -32,7 +32,7 @@ impl UpdaterWait {
     }
 
     fn wait_for_event(&mut self, settings: &Settings, at_most: Duration) -> Result<(), StoreError> {
-        let Settings { store, name, .. } = settings;
+        let (store, name) = (&settings.store, &settings.name);
         let subscription = match &mut self.subscription {
             Some(subscription) => subscription,
             None => {
