@@ -2,6 +2,8 @@
 
 use crate::error::Error;
 use crate::event::{Event, Observer};
+use crate::events::Events;
+use crate::fork::PerProcess;
 use crate::journal::Journal;
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Execution, Policy, Portion};
@@ -257,7 +259,8 @@ impl Builder {
         let journal = journal.map(open).transpose()?.or_else(|| base.and_then(|base| base.journal.clone()));
         let observer = observer.or_else(|| base.and_then(|base| base.observer.clone()));
         let (egress, policy) = (self.egress.clone(), self.policy.clone());
-        Ok(Arc::new(Common { egress, policy, store, source, observer, journal }))
+        let events = PerProcess::new(Events::of(&store));
+        Ok(Arc::new(Common { egress, policy, store, source, observer, journal, events }))
     }
 }
 

@@ -95,7 +95,7 @@ impl Keys {
         Some(entry.manager.clone())
     }
 
-    /// Keeps a manager, unless its key has one; returns the one that it has.
+    /// Keeps a manager, unless its key has one; returns the one that it has then.
     pub fn insert(&self, manager: TokenManager) -> TokenManager {
         let (name, used_at) = (manager.name().clone(), AtomicU64::new(Moment::now().mono));
         self.insert_if_new(Entry { name, manager, own_handles: 1, used_at, cached: None })
@@ -109,6 +109,14 @@ impl Keys {
         }
         self.count.fetch_add(1, Ordering::Relaxed);
         shard.insert_unique(hash, entry, |entry| self.hash(entry)).get().manager.clone()
+    }
+
+    /// Returns all managers.
+    pub fn managers(&self) -> Vec<TokenManager> {
+        let managers = |shard: &RwLock<HashTable<Entry>>| {
+            shard.read().iter().map(|entry| entry.manager.clone()).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(managers).collect()
     }
 
     /// Lets hits by key find the manager's present token.

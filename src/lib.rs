@@ -34,13 +34,13 @@
 //! | 10 | `managers` | what programs with many tokens call |
 //! | 9 | `builder` `keys` | the settings of a manager, one by one, and the one place that refuses them; the map of many tokens |
 //! | 8 | `manager` | what programs call |
-//! | 7 | `acquire` `keep_fresh` | a caller's slow path; the thread that follows every commit |
+//! | 7 | `acquire` `keep_fresh` `keep_fresh/scheduler` | a caller's slow path; the thread that follows every commit |
 //! | 6 | `flight` `flight/run` | the course of a flight |
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |
 //! | 3 | `state` | what one process knows of one token |
-//! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` | its parts; the two stores |
-//! | 1 | `decide` `store/rules` `store` `store/messages` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
+//! | 2 | `slot` `cache` `failures` `uncommitted` `settings` `events` `identity` `reentrancy` `flight/single` `store/redis` `store/memory` | its parts; the two stores |
+//! | 1 | `decide` `store/rules` `store` `store/messages` `store/feed` `store/error` `source` `event` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
 //! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -53,6 +53,7 @@ mod clock;
 mod decide;
 mod error;
 mod event;
+mod events;
 mod failures;
 mod flight;
 mod fork;

@@ -15,8 +15,8 @@ use crate::state::{Counters, State, retry_while_exhausted};
 use crate::store::Inspection;
 use crate::token::Token;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Hands out the fleet's token. Clones share everything; any thread may use any clone.
@@ -151,9 +151,9 @@ impl TokenManager {
         }
     }
 
-    /// Starts a thread that keeps this process's token fresh until the guard is dropped: it takes over a token as soon
-    /// as any process commits it, and refreshes an idle process's token before it expires. After a fork the child has
-    /// to call it again.
+    /// Keeps this process's token fresh until the guard is dropped: takes over a token as soon as any process commits it, and
+    /// refreshes an idle process's token before it expires. One thread does so for all tokens of a store. After a fork the child
+    /// has to call it again.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
@@ -209,6 +209,11 @@ impl TokenManager {
     /// As [`get_within`](TokenManager::get_within), without a clone of the token for the calling thread's next hits.
     pub(crate) fn get_uncached(&self, within: Option<Duration>) -> Result<Token, Error> {
         acquire(self.state(), within.unwrap_or(self.shared.settings.policy.deadline))
+    }
+
+    /// Keeps this process's token fresh while the guard lives and anybody has the manager.
+    pub(crate) fn keep_while(&self, lives: Weak<()>) -> Result<(), Error> {
+        keep_fresh::keep_while(self.state(), lives)
     }
 
     /// Returns the present token as a cache keeps it that threads share.

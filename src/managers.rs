@@ -4,14 +4,16 @@ use crate::builder::Builder;
 use crate::clock::Moment;
 use crate::error::Error;
 use crate::fork::PerProcess;
+use crate::keep_fresh::{self, FreshGuard};
 use crate::keys::Keys;
+use crate::locks::Mutex;
 use crate::manager::{TokenManager, Verdict};
 use crate::settings::Common;
 use crate::source::{Attempt, FetchError, Fetched};
 use crate::token::Token;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Hands out the tokens of many keys: of tenants, users, audiences. Made by [`Builder::keyed`]. Clones share everything; any thread
@@ -31,6 +33,8 @@ struct Shared {
     max_keys: usize,
     forget_after: Duration,
     keys: PerProcess<Keys>,
+    /// Who keeps all tokens fresh.
+    fresh: PerProcess<Mutex<Vec<Weak<()>>>>,
     /// When unused keys are looked for again, in nanoseconds of the monotonic clock.
     sweep_at: AtomicU64,
 }
@@ -97,7 +101,16 @@ impl KeyedBuilder {
         let keys = PerProcess::new(Keys::new(self.builder.prefix().len()));
         let KeyedBuilder { builder, each, max_keys, forget_after } = self;
         let sweep_at = AtomicU64::new(0);
-        Ok(TokenManagers(Arc::new(Shared { builder, common, each, max_keys, forget_after, keys, sweep_at })))
+        Ok(TokenManagers(Arc::new(Shared {
+            builder,
+            common,
+            each,
+            max_keys,
+            forget_after,
+            keys,
+            fresh: PerProcess::default(),
+            sweep_at,
+        })))
     }
 }
 
@@ -156,7 +169,15 @@ impl TokenManagers {
         let builder = each.iter().fold(builder, |builder, each| each(key, builder));
         let manager = builder.build()?;
         keys.make_place(*max_keys);
-        Ok(keys.insert(manager))
+        let kept = keys.insert(manager.clone());
+        if kept.is(&manager) {
+            let fresh = self.fresh().lock();
+            fresh
+                .iter()
+                .filter(|lives| lives.strong_count() > 0)
+                .try_for_each(|lives| kept.keep_while(lives.clone()))?;
+        }
+        Ok(kept)
     }
 
     /// Tells the fleet that the API refused this token of this key, as [`TokenManager::invalidate`].
@@ -197,6 +218,26 @@ impl TokenManagers {
     /// Returns whether this process keeps no key.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Keeps the tokens of all keys fresh that this process keeps, and of those to come, until the guard is dropped: takes over
+    /// what any process commits, and refreshes what nobody asks for before it expires, until its key is forgotten. One thread does
+    /// so for all, with one subscription. After a fork the child has to call it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
+    pub fn keep_fresh(&self) -> Result<FreshGuard, Error> {
+        let (guard, lives) = keep_fresh::guard(&self.0.common);
+        let mut fresh = self.fresh().lock();
+        fresh.retain(|lives| lives.strong_count() > 0);
+        fresh.push(lives.clone());
+        drop(fresh);
+        self.keys().managers().iter().try_for_each(|manager| manager.keep_while(lives.clone()))?;
+        Ok(guard)
+    }
+
+    fn fresh(&self) -> &Mutex<Vec<Weak<()>>> {
+        self.0.fresh.get(Default::default)
     }
 
     fn sweep(&self, keys: &Keys) {

@@ -1,6 +1,8 @@
 //! What a manager was built with; a forked child takes it over.
 
 use crate::event::{Event, Observer};
+use crate::events::Events;
+use crate::fork::PerProcess;
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::source::TokenSource;
@@ -24,6 +26,7 @@ pub struct Common {
     pub source: Arc<dyn TokenSource>,
     pub observer: Option<Observer>,
     pub journal: Option<Arc<Journal>>,
+    pub events: PerProcess<Arc<Events>>,
 }
 
 impl Deref for Settings {
@@ -31,6 +34,13 @@ impl Deref for Settings {
 
     fn deref(&self) -> &Common {
         &self.common
+    }
+}
+
+impl Common {
+    /// Returns this process's events of the store.
+    pub fn events(&self) -> &Arc<Events> {
+        self.events.get(|| Events::of(&self.store))
     }
 }
 

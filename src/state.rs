@@ -85,9 +85,9 @@ impl State {
         token.name() == self.name_hash
     }
 
-    /// Returns whether no flight, thread or abandoned source is at work, and the store has all that was fetched.
+    /// Returns whether no flight or abandoned source is at work, and the store has all that was fetched.
     pub fn is_idle(&self) -> bool {
-        !self.flights.is_running() && self.threads.is_none() && self.uncommitted.is_empty()
+        !self.flights.is_running() && self.abandoned() == 0 && self.uncommitted.is_empty()
     }
 
     /// Takes a token into use, of which so much was left at `asked_at`, unless the slot has had or refuses it.

@@ -2,6 +2,7 @@
 
 pub use crate::token::Secret;
 pub use error::{StoreError, StoreErrorKind};
+pub use feed::{Feed, Heard, Tuner};
 pub use messages::{
     Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Stored, TokenName,
 };
@@ -11,6 +12,7 @@ use std::time::Duration;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod feed;
 mod forward;
 pub(crate) mod memory;
 mod messages;
@@ -92,6 +94,27 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when it cannot subscribe; the flight then polls.
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError>;
 
+    /// Returns whether [`feed`](Store::feed) tells of many tokens at once. Defaults to false: then each token that a process
+    /// follows has a [subscription](Store::subscribe) of its own.
+    fn has_feed(&self) -> bool {
+        false
+    }
+
+    /// Subscribes to the changes of many tokens, of none at first. Called by the one thread that reads a store's events in a
+    /// process. Defaults to an error.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot subscribe; the thread then tries again, ever more rarely.
+    fn feed(&self) -> Result<Box<dyn Feed>, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Other, "this store has no feed"))
+    }
+
+    /// Returns a number that all clones of this store have in common, and no other store of the process: what is on one store shares
+    /// its threads and its subscription. Defaults to none, so that each manager has its own.
+    fn number(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns whether an updater is at work. Called by a flight that has just subscribed: if one is, its event is still to
     /// come; if not, the flight claims again. False is always a safe answer. Defaults to false.
     ///
@@ -111,6 +134,12 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the longest single exchange with the store; a verb may take several. The lease must be at least three times as
     /// long.
     fn timeout(&self) -> Duration;
+}
+
+/// Returns a number for [`Store::number`].
+pub(crate) fn next_number() -> u64 {
+    static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
 /// A subscription to one token's changes. Dropping it ends it.

@@ -15,11 +15,6 @@ pub struct Running {
 }
 
 impl Running {
-    /// Returns whether there is none.
-    pub fn is_none(&self) -> bool {
-        *self.count.lock() == 0
-    }
-
     /// Waits until there is none; false if the deadline passes first.
     pub fn wait_until_none(&self, deadline: Instant) -> bool {
         let mut count = self.count.lock();
@@ -28,11 +23,11 @@ impl Running {
     }
 }
 
-/// Counts one thread for as long as it lives.
-struct Ticket(Arc<Running>);
+/// Counts one thread, or one task of a thread that several managers share, for as long as it lives.
+pub struct Ticket(Arc<Running>);
 
 impl Ticket {
-    fn take(running: &Arc<Running>) -> Ticket {
+    pub fn take(running: &Arc<Running>) -> Ticket {
         *running.count.lock() += 1;
         Ticket(running.clone())
     }

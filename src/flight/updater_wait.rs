@@ -2,6 +2,7 @@
 
 use crate::clock;
 use crate::decide;
+use crate::policy::Execution;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::store::{Change, StoreError, Subscription};
@@ -36,7 +37,12 @@ impl UpdaterWait {
         let subscription = match &mut self.subscription {
             Some(subscription) => subscription,
             None => {
-                let subscription = self.subscription.insert(store.subscribe(name)?);
+                let subscribed = match settings.policy.execution {
+                    Execution::Background => settings.events().subscribe(name, None)?,
+                    // The events' thread would be foreign to such a host.
+                    Execution::Inline => store.subscribe(name)?,
+                };
+                let subscription = self.subscription.insert(subscribed);
                 // The event may have passed before the subscription stood: then nobody fetches any more.
                 if !store.has_updater(name).unwrap_or(false) {
                     return Ok(());

@@ -1,7 +1,7 @@
 //! Stores behind pointers are stores.
 
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
+    Claim, Claimed, Committed, Failure, Feed, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
     TokenName,
 };
 use std::sync::Arc;
@@ -49,6 +49,18 @@ macro_rules! forward {
 
         fn subscribe(&$store, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError> {
             $inner.subscribe(name)
+        }
+
+        fn has_feed(&$store) -> bool {
+            $inner.has_feed()
+        }
+
+        fn feed(&$store) -> Result<Box<dyn Feed>, StoreError> {
+            $inner.feed()
+        }
+
+        fn number(&$store) -> Option<u64> {
+            $inner.number()
         }
 
         fn has_updater(&$store, name: &TokenName) -> Result<bool, StoreError> {

@@ -4,8 +4,8 @@ use super::forward::forward;
 use super::rules::{EgressState, GrantState};
 use super::state_store::{StateBackend, StateStore, Step};
 use super::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, StoreErrorKind,
-    Stored, Subscription, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Feed, Grant, Inspection, Lease, Pause, Store, StoreError,
+    StoreErrorKind, Stored, Subscription, TokenName,
 };
 use crate::clock;
 use crate::fork::PerProcess;

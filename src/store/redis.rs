@@ -2,8 +2,8 @@
 
 use super::rules::emission_and_burst;
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
-    TokenName,
+    Claim, Claimed, Committed, Failure, Feed, Grant, Inspection, Lease, Pause, Store, StoreError, Stored, Subscription,
+    TokenName, next_number,
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
@@ -11,6 +11,7 @@ use connect::Connector;
 use connection::Connection;
 use durability::Durability;
 use failure::failure;
+use feed::RedisFeed;
 use pool::Pool;
 use reply::Reply;
 use script::{Script, Scripts};
@@ -22,6 +23,7 @@ mod connect;
 mod connection;
 mod durability;
 mod failure;
+mod feed;
 mod options;
 mod pool;
 mod reply;
@@ -36,6 +38,7 @@ pub use options::RedisOptions;
 pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
+    number: u64,
     scripts: Scripts,
     connector: Arc<Connector>,
     pool_size: u32,
@@ -67,6 +70,7 @@ impl RedisOptions {
         };
         let (scripts, pool) = (Scripts::new(), PerProcess::new(pool));
         Ok(RedisStore(Arc::new(Shared {
+            number: next_number(),
             scripts,
             connector,
             pool_size: self.pool_size,
@@ -248,6 +252,22 @@ impl Store for RedisStore {
         let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
         let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
         Ok(Box::new(RedisSubscription::subscribe(stream, &self.channel(name), io_timeout).map_err(failure)?))
+    }
+
+    fn has_feed(&self) -> bool {
+        true
+    }
+
+    fn feed(&self) -> Result<Box<dyn Feed>, StoreError> {
+        let Connector { connect_timeout, io_timeout, .. } = *self.0.connector;
+        let stream = self.0.connector.open(connect_timeout).map_err(failure)?;
+        let database = self.0.connector.info.redis_settings().db();
+        let channel = move |grant: &TokenName| key(grant, &format!("events:{database}"));
+        Ok(Box::new(RedisFeed::new(stream, io_timeout, channel).map_err(failure)?))
+    }
+
+    fn number(&self) -> Option<u64> {
+        Some(self.0.number)
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {

@@ -52,6 +52,11 @@ impl Stream {
         Err(ErrorKind::Unsupported.into())
     }
 
+    /// Returns what sends on the same stream, from any thread.
+    pub fn sender(&self) -> io::Result<Sender> {
+        self.socket.clone_socket().map(Sender)
+    }
+
     pub fn send(&mut self, bytes: &[u8], deadline: Instant) -> RedisResult<()> {
         Ok(Limited { socket: &mut *self.socket, deadline }.write_all(bytes)?)
     }
@@ -72,13 +77,27 @@ impl Stream {
     }
 }
 
+/// The sending side of a stream that another thread reads.
+pub struct Sender(Box<dyn Socket>);
+
+impl Sender {
+    pub fn send(&mut self, bytes: &[u8], deadline: Instant) -> RedisResult<()> {
+        Ok(Limited { socket: &mut *self.0, deadline }.write_all(bytes)?)
+    }
+}
+
 /// What carries the bytes.
 trait Socket: Read + Write + Send {
+    fn clone_socket(&self) -> io::Result<Box<dyn Socket>>;
     fn limit_read(&self, limit: Duration) -> io::Result<()>;
     fn limit_write(&self, limit: Duration) -> io::Result<()>;
 }
 
 impl Socket for TcpStream {
+    fn clone_socket(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
     fn limit_read(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))
     }
@@ -90,6 +109,10 @@ impl Socket for TcpStream {
 
 #[cfg(unix)]
 impl Socket for UnixStream {
+    fn clone_socket(&self) -> io::Result<Box<dyn Socket>> {
+        Ok(Box::new(self.try_clone()?))
+    }
+
     fn limit_read(&self, limit: Duration) -> io::Result<()> {
         self.set_read_timeout(Some(limit))
     }

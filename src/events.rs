@@ -1,0 +1,350 @@
+//! One subscription of a store for all of a process's tokens: a thread reads it, and tells whoever follows a token. It starts with
+//! the first who does, and ends a while after the last.
+
+use crate::clock;
+use crate::decide;
+use crate::fork::PerProcess;
+use crate::locks::{Condvar, Mutex};
+use crate::policy::{FEED_LINGER, KEEP_FRESH_BACKOFF, STOP_POLL, fraction};
+use crate::store::{Change, Feed, Heard, Store, StoreError, StoreErrorKind, Subscription, TokenName, Tuner};
+use crate::threads::{self, Running};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+/// The events of one store in this process.
+pub struct Events {
+    store: Arc<dyn Store>,
+    shared: Mutex<Shared>,
+    /// What the thread waits for while it has no feed, and who pings for the answer.
+    changed: Condvar,
+    threads: Arc<Running>,
+}
+
+#[derive(Default)]
+struct Shared {
+    topics: HashMap<TokenName, Topic>,
+    tuner: Option<Arc<dyn Tuner>>,
+    is_running: bool,
+    /// How many pings were sent and answered on this feed.
+    pings: u64,
+    pongs: u64,
+    /// The number of the feed; one that did not answer a ping is given up.
+    feed: u64,
+    given_up: u64,
+    /// How often in a row no feed was to be had, and until when none is tried.
+    failures: u32,
+    refusing: Option<(Instant, StoreErrorKind, String)>,
+}
+
+#[derive(Default)]
+struct Topic {
+    followers: Vec<Weak<Mailbox>>,
+    is_followed: bool,
+}
+
+/// Where one follower is told.
+struct Mailbox {
+    told: Mutex<Told>,
+    changed: Condvar,
+    poke: Option<Poke>,
+}
+
+/// A flood of events must not fill the memory: the oldest go first.
+const MAX_UNREAD: usize = 1_000;
+
+/// Called after something was told.
+pub type Poke = Box<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Told {
+    changes: VecDeque<Change>,
+    is_followed: bool,
+    lost: Option<(StoreErrorKind, String)>,
+}
+
+impl Told {
+    fn take_in(&mut self, change: Change) {
+        self.changes.push_back(change);
+        if self.changes.len() > MAX_UNREAD {
+            self.changes.pop_front();
+        }
+    }
+}
+
+impl Mailbox {
+    fn tell(&self, say: impl FnOnce(&mut Told)) {
+        say(&mut self.told.lock());
+        self.changed.notify_all();
+        if let Some(poke) = &self.poke {
+            poke();
+        }
+    }
+}
+
+/// The events of all stores that have a number, by that number.
+type Registry = PerProcess<Mutex<HashMap<u64, Weak<Events>>>>;
+
+impl Events {
+    /// Returns the events of this store, the same for all its clones that say so.
+    pub fn of(store: &Arc<dyn Store>) -> Arc<Events> {
+        static REGISTRY: OnceLock<Registry> = OnceLock::new();
+        let make = || {
+            Arc::new(Events {
+                store: store.clone(),
+                shared: Mutex::default(),
+                changed: Condvar::new(),
+                threads: Arc::default(),
+            })
+        };
+        let Some(number) = store.number() else { return make() };
+        let mut known = REGISTRY.get_or_init(Default::default).get(Default::default).lock();
+        if let Some(events) = known.get(&number).and_then(Weak::upgrade) {
+            return events;
+        }
+        known.retain(|_, events| events.strong_count() > 0);
+        let events = make();
+        known.insert(number, Arc::downgrade(&events));
+        events
+    }
+
+    /// Returns whether the store tells of many tokens at once, so that followers are poked.
+    pub fn pokes(&self) -> bool {
+        self.store.has_feed()
+    }
+
+    /// Subscribes to a token's changes, through the store's one feed if it has any; the listener is subscribed when it is returned.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or refuses.
+    pub fn subscribe(
+        self: &Arc<Self>,
+        name: &TokenName,
+        poke: Option<Poke>,
+    ) -> Result<Box<dyn Subscription>, StoreError> {
+        if !self.store.has_feed() {
+            return self.store.subscribe(name);
+        }
+        let grant = name.of_grant();
+        let mailbox = Arc::new(Mailbox { told: Mutex::default(), changed: Condvar::new(), poke });
+        let followed = Follower { events: self.clone(), grant: grant.clone(), mailbox: mailbox.clone() };
+        let mut shared = self.shared.lock();
+        if let Some((until, kind, message)) = &shared.refusing
+            && !clock::left(*until).is_zero()
+        {
+            return Err(StoreError::new(*kind, message.clone()));
+        }
+        let topic = shared.topics.entry(grant.clone()).or_default();
+        topic.followers.retain(|follower| follower.strong_count() > 0);
+        let (is_new, is_followed) = (topic.followers.is_empty(), topic.is_followed);
+        topic.followers.push(Arc::downgrade(&mailbox));
+        let tuner = shared.tuner.clone().filter(|_| is_new);
+        let starts = !std::mem::replace(&mut shared.is_running, true);
+        drop(shared);
+        mailbox.told.lock().is_followed |= is_followed;
+        if starts {
+            let events = self.clone();
+            if let Err(error) = threads::spawn("tkm-events", &self.threads, move || events.run()) {
+                self.shared.lock().is_running = false;
+                return Err(error.into());
+            }
+        }
+        self.changed.notify_all();
+        if let Some(tuner) = tuner {
+            tuner.follow(&grant)?;
+        }
+        followed.wait_until_followed(clock::deadline(3 * self.store.timeout()))?;
+        Ok(Box::new(followed))
+    }
+
+    fn run(self: Arc<Self>) {
+        let mut feed: Option<Box<dyn Feed>> = None;
+        let mut unused_since = Instant::now();
+        loop {
+            let mut shared = self.shared.lock();
+            if !shared.topics.is_empty() {
+                unused_since = Instant::now();
+            } else if unused_since.elapsed() >= FEED_LINGER {
+                shared.is_running = false;
+                shared.tuner = None;
+                return;
+            } else if feed.is_none() {
+                self.changed.wait_until(&mut shared, clock::deadline(STOP_POLL));
+                continue;
+            }
+            if feed.is_some() && shared.given_up == shared.feed {
+                feed = None;
+                self.lose_all(
+                    shared,
+                    &StoreError::new(StoreErrorKind::Unreachable, "the subscription gave no sign of life"),
+                );
+                continue;
+            }
+            drop(shared);
+            match &mut feed {
+                None => feed = self.connect(),
+                Some(own) => match own.wait(STOP_POLL) {
+                    Ok(heard) => heard.into_iter().for_each(|heard| self.deliver(heard)),
+                    Err(error) => {
+                        feed = None;
+                        self.lose_all(self.shared.lock(), &error);
+                    }
+                },
+            }
+        }
+    }
+
+    fn connect(&self) -> Option<Box<dyn Feed>> {
+        match self.store.feed() {
+            Ok(feed) => {
+                let tuner = feed.tuner();
+                let mut shared = self.shared.lock();
+                shared.tuner = Some(tuner.clone());
+                (shared.feed, shared.pings, shared.pongs) = (shared.feed + 1, 0, 0);
+                let grants: Vec<TokenName> = shared.topics.keys().cloned().collect();
+                drop(shared);
+                match grants.iter().try_for_each(|grant| tuner.follow(grant)) {
+                    Ok(()) => return Some(feed),
+                    Err(error) => self.lose_all(self.shared.lock(), &error),
+                }
+            }
+            Err(error) => self.lose_all(self.shared.lock(), &error),
+        }
+        None
+    }
+
+    fn deliver(&self, heard: Heard) {
+        let mut shared = self.shared.lock();
+        let (grant, say): (_, Box<dyn Fn(&mut Told)>) = match heard {
+            Heard::Pong => {
+                shared.pongs += 1;
+                drop(shared);
+                self.changed.notify_all();
+                return;
+            }
+            Heard::Following(grant) => {
+                (shared.failures, shared.refusing) = (0, None);
+                let Some(topic) = shared.topics.get_mut(&grant) else { return };
+                topic.is_followed = true;
+                (grant, Box::new(|told| told.is_followed = true))
+            }
+            Heard::Refused(grant, error) => {
+                let lost = (error.kind(), error.to_string());
+                (grant, Box::new(move |told| told.lost = Some(lost.clone())))
+            }
+            Heard::Changed(grant, change) => (grant, Box::new(move |told| told.take_in(change))),
+        };
+        let followers: Vec<_> = shared
+            .topics
+            .get(&grant)
+            .into_iter()
+            .flat_map(|topic| &topic.followers)
+            .filter_map(Weak::upgrade)
+            .collect();
+        drop(shared);
+        followers.iter().for_each(|follower| follower.tell(&say));
+    }
+
+    /// Tells all followers that the feed is lost: each follows anew when it likes, and meets a new feed, after a pause.
+    fn lose_all(&self, mut shared: crate::locks::MutexGuard<'_, Shared>, error: &StoreError) {
+        let lost = (error.kind(), error.to_string());
+        let spread = fraction(crate::identity::identity().seed() ^ u64::from(shared.failures));
+        let pause = decide::backoff(shared.failures, KEEP_FRESH_BACKOFF, spread);
+        shared.failures += 1;
+        shared.refusing = Some((clock::deadline(pause), lost.0, lost.1.clone()));
+        shared.tuner = None;
+        let topics = std::mem::take(&mut shared.topics);
+        drop(shared);
+        self.changed.notify_all();
+        for follower in topics.values().flat_map(|topic| &topic.followers).filter_map(Weak::upgrade) {
+            follower.tell(|told| told.lost = Some(lost.clone()));
+        }
+    }
+
+    /// Makes sure that the feed stands, and that all that happened before has been told.
+    fn check(&self) -> Result<(), StoreError> {
+        let gone = || StoreError::new(StoreErrorKind::Unreachable, "the subscription was lost");
+        let mut shared = self.shared.lock();
+        let (Some(tuner), feed) = (shared.tuner.clone(), shared.feed) else { return Err(gone()) };
+        // Under the lock, so that their order on the line is that of the count.
+        tuner.ping()?;
+        shared.pings += 1;
+        let (ping, until) = (shared.pings, clock::deadline(self.store.timeout()));
+        while shared.feed == feed && shared.tuner.is_some() {
+            if shared.pongs >= ping {
+                return Ok(());
+            }
+            if self.changed.wait_until(&mut shared, until).timed_out() && shared.pongs < ping {
+                shared.given_up = feed;
+                return Err(gone());
+            }
+        }
+        Err(gone())
+    }
+}
+
+/// One follower's subscription.
+struct Follower {
+    events: Arc<Events>,
+    grant: TokenName,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Follower {
+    fn wait_until_followed(&self, deadline: Instant) -> Result<(), StoreError> {
+        let mut told = self.mailbox.told.lock();
+        loop {
+            if let Some((kind, message)) = &told.lost {
+                return Err(StoreError::new(*kind, message.clone()));
+            }
+            if told.is_followed {
+                return Ok(());
+            }
+            if clock::left(deadline).is_zero() {
+                return Err(StoreError::new(
+                    StoreErrorKind::Unreachable,
+                    "the store did not confirm the subscription in time",
+                ));
+            }
+            self.mailbox.changed.wait_until(&mut told, deadline);
+        }
+    }
+}
+
+impl Subscription for Follower {
+    fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
+        let deadline = (!at_most.is_zero()).then(|| clock::deadline(at_most));
+        let mut told = self.mailbox.told.lock();
+        loop {
+            if let Some(change) = told.changes.pop_front() {
+                return Ok(Some(change));
+            }
+            if let Some((kind, message)) = &told.lost {
+                return Err(StoreError::new(*kind, message.clone()));
+            }
+            match deadline.filter(|deadline| !clock::left(*deadline).is_zero()) {
+                Some(deadline) => drop(self.mailbox.changed.wait_until(&mut told, deadline)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<(), StoreError> {
+        self.events.check()
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let mut shared = self.events.shared.lock();
+        let own = Arc::as_ptr(&self.mailbox);
+        let Some(topic) = shared.topics.get_mut(&self.grant) else { return };
+        topic.followers.retain(|follower| follower.as_ptr() != own);
+        if topic.followers.is_empty() {
+            shared.topics.remove(&self.grant);
+            let tuner = shared.tuner.clone();
+            // Under the lock, so that it comes before whatever the next follower asks; if it fails the feed is lost anyway.
+            let _ = tuner.map(|tuner| tuner.unfollow(&self.grant));
+        }
+    }
+}
