@@ -127,13 +127,15 @@ pub struct Stepped {
     pub store_is_down: bool,
     /// Whether the store is well.
     pub store_is_well: bool,
+    /// How soon the next look is due that one token has for all.
+    pub look_again: Duration,
     /// Whether the store has lost a token.
     pub found_loss: bool,
 }
 
 /// What a step is done under.
 pub struct Round {
-    /// How many tokens are kept fresh on this store.
+    /// Among how many tokens of this store this one is looked at: one where it is looked at for all.
     pub tokens: usize,
     /// Looks before this moment count as none: the store has lost something since.
     pub suspected_at: Option<Moment>,
@@ -177,6 +179,7 @@ impl Keeper {
         let mut step = Step { keeper: self, state, round, stepped: Stepped::default() };
         step.run();
         step.stepped.next = step.next();
+        step.stepped.look_again = step.look_interval(Moment::now());
         Some(step.stepped)
     }
 }
@@ -287,7 +290,8 @@ impl Step<'_> {
         // What came after the answer, or was invalidated by it, is not to be compared with it.
         let held = held.filter(|generation| self.state.slot.holds(*generation));
         match held.map(|held| stored.cmp(&held)) {
-            Some(Ordering::Equal) => self.confirmed = held.filter(|_| self.subscription.is_some()),
+            // Also if it came just now: its event may have passed before the subscription stood.
+            _ if self.state.slot.holds(stored) => self.confirmed = Some(stored).filter(|_| self.subscription.is_some()),
             Some(Ordering::Less) if committed.is_ok() => {
                 self.stepped.found_loss = true;
                 self.restore()?;

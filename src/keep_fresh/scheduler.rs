@@ -6,11 +6,11 @@ use crate::decide;
 use crate::events::Events;
 use crate::fork::PerProcess;
 use crate::locks::{Condvar, Mutex, MutexGuard};
-use crate::policy::{KEEP_FRESH_BACKOFF, STOP_POLL, fraction};
+use crate::policy::{KEEP_FRESH_BACKOFF, STOP_POLL, STORE_CHECK, fraction};
 use crate::settings::Common;
 use crate::threads::{self, Running};
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::io;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ pub struct Scheduler {
 
 #[derive(Default)]
 struct Shared {
-    entries: HashMap<u64, Entry>,
+    entries: BTreeMap<u64, Entry>,
     /// When whose step is due; out of date where the entry says another time.
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     numbers: u64,
@@ -47,6 +47,12 @@ impl Shared {
             entry.due = due;
             self.due.push(Reverse((due, number)));
         }
+    }
+
+    /// Returns whose turn it is after this number, in a circle.
+    fn after(&self, number: u64) -> Option<(u64, Arc<Mutex<Keeper>>)> {
+        let mut turn = self.entries.range(number + 1..).chain(&self.entries);
+        turn.next().map(|(number, entry)| (*number, entry.keeper.clone()))
     }
 
     /// Takes the entry that is due first; an instant to wait until if none is, `None` if there is none.
@@ -126,19 +132,22 @@ impl Scheduler {
 
     /// Lets go of keepers whose guard was dropped.
     pub fn forget_dead(&self) {
-        let dead: Vec<Entry> = self
-            .shared
-            .lock()
+        let mut shared = self.shared.lock();
+        let numbers: Vec<u64> = shared
             .entries
-            .extract_if(|_, entry| entry.lives.strong_count() == 0)
-            .map(|(_, entry)| entry)
+            .iter()
+            .filter(|(_, entry)| entry.lives.strong_count() == 0)
+            .map(|(number, _)| *number)
             .collect();
+        let dead: Vec<Entry> = numbers.iter().filter_map(|number| shared.entries.remove(number)).collect();
+        drop(shared);
         drop(dead);
         self.changed.notify_all();
     }
 
     fn run(self: Arc<Self>) {
         let (mut suspected_at, mut down) = (None::<Moment>, Down::default());
+        let mut look = Look { at: Instant::now(), last: 0 };
         loop {
             let mut shared = self.shared.lock();
             if shared.entries.is_empty() {
@@ -146,10 +155,12 @@ impl Scheduler {
                 shared.due = BinaryHeap::new();
                 return;
             }
-            let (number, keeper) = match shared.next() {
+            let looks = clock::left(look.at).is_zero();
+            let chosen = if looks { shared.after(look.last).map(Ok) } else { shared.next() };
+            let (number, keeper) = match chosen {
                 Some(Ok(due)) => due,
                 Some(Err(until)) => {
-                    self.changed.wait_until(&mut shared, until);
+                    self.changed.wait_until(&mut shared, until.min(look.at));
                     continue;
                 }
                 None => {
@@ -157,6 +168,9 @@ impl Scheduler {
                     continue;
                 }
             };
+            if looks {
+                look = Look { at: clock::deadline(STORE_CHECK.1), last: number };
+            }
             if !clock::left(down.until).is_zero() && shared.entries.len() > 1 {
                 shared.set_due(number, down.until);
                 continue;
@@ -168,7 +182,10 @@ impl Scheduler {
             } else {
                 STOP_POLL / u32::try_from(tokens).unwrap_or(u32::MAX)
             };
-            let stepped = keeper.lock().step(&Round { tokens, suspected_at, listen });
+            let stepped = keeper.lock().step(&Round { tokens: if looks { 1 } else { tokens }, suspected_at, listen });
+            if let (true, Some(stepped)) = (looks, &stepped) {
+                look.at = clock::deadline(stepped.look_again);
+            }
             drop(keeper);
             let shared = self.shared.lock();
             self.note(shared, number, stepped, &mut suspected_at, &mut down);
@@ -183,7 +200,7 @@ impl Scheduler {
         suspected_at: &mut Option<Moment>,
         down: &mut Down,
     ) {
-        let Some(Stepped { next, store_is_down, store_is_well, found_loss }) = stepped else {
+        let Some(Stepped { next, store_is_down, store_is_well, found_loss, .. }) = stepped else {
             let entry = shared.entries.remove(&number);
             drop(shared);
             return drop(entry);
@@ -207,6 +224,12 @@ impl Scheduler {
 
 /// How soon a store is suspected again of having lost everything.
 const RESUSPECT: Duration = Duration::from_secs(10);
+
+/// The look at the store that one token has for all, in turn: when the next is, and whose the last was.
+struct Look {
+    at: Instant,
+    last: u64,
+}
 
 /// How a store that cannot be asked is left alone: 20 ms, doubling, by one keeper after the other.
 struct Down {
