@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::flight::run::{self, CallingThread, Need};
 use crate::flight::settle;
 use crate::fork::PerProcess;
-use crate::policy::{KEEP_FRESH_BACKOFF, LONGEST_REST, STOP_POLL};
+use crate::policy::{FLIGHT_POLL, KEEP_FRESH_BACKOFF, LONGEST_REST, STOP_POLL};
 use crate::settings::Common;
 use crate::state::State;
 use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
@@ -200,12 +200,19 @@ impl DerefMut for Step<'_> {
 
 impl Step<'_> {
     fn run(&mut self) {
+        self.note_flight();
+        if self.flight.is_some() {
+            return; // what it took over meanwhile, the flight would ask for a newer one than
+        }
         let inspected = self.inspect_if_due();
         if let Err(error) = &inspected {
             self.stepped.store_is_down = decide::concerns_all(error.kind());
         }
         self.note_errors(inspected);
         self.refresh_if_needed();
+        if self.flight.is_some() {
+            return;
+        }
         let reacted = self.wait_and_react();
         self.note_errors(reacted);
     }
@@ -213,10 +220,13 @@ impl Step<'_> {
     /// Returns how long nothing is to be done, unless something is told.
     fn next(&self) -> Duration {
         let (now, pokes) = (Moment::now(), self.state.settings.events().pokes());
+        if self.flight.is_some() {
+            return FLIGHT_POLL;
+        }
         if !pokes {
             return Duration::ZERO; // it listens in its steps
         }
-        let Some((token, _)) = self.state.slot.peek().filter(|_| self.flight.is_none()) else { return STOP_POLL };
+        let Some((token, _)) = self.state.slot.peek() else { return STOP_POLL };
         let look = match self.inspected_at {
             Some(at) => at.after(self.look_interval(now)),
             None => self.inspect_after,
@@ -407,7 +417,6 @@ impl Step<'_> {
     }
 
     fn refresh_if_needed(&mut self) {
-        self.note_flight();
         match self.state.slot.peek() {
             Some((_, Serve::Now | Serve::Wait)) => {}
             Some((_, Serve::NowAndRefresh)) => self.refresh(Need::Refresh),

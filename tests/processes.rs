@@ -179,6 +179,6 @@ fn a_waiting_process_calls_two_scripts_and_subscribes_once() {
         line.and_then(|line| line.split(',').next()).map_or(0, |count| count.parse::<u64>().unwrap())
     };
     assert_eq!(calls("subscribe"), 1);
-    // Two claims of the waiter read two hashes each, one commit of the updater three.
-    assert_eq!(calls("hmget"), 7);
+    // Two claims of the waiter and one commit of the updater read three hashes each.
+    assert_eq!(calls("hmget"), 9);
 }
