@@ -5,7 +5,7 @@ use crate::clock;
 use crate::decide;
 use crate::fork::PerProcess;
 use crate::locks::{Condvar, Mutex};
-use crate::policy::{FEED_LINGER, KEEP_FRESH_BACKOFF, STOP_POLL, fraction};
+use crate::policy::{FEED_LINGER, POLL, STOP_POLL, fraction};
 use crate::store::{Change, Feed, Heard, Store, StoreError, StoreErrorKind, Subscription, TokenName, Tuner};
 use crate::threads::{self, Running};
 use std::collections::{HashMap, VecDeque};
@@ -24,6 +24,8 @@ pub struct Events {
 #[derive(Default)]
 struct Shared {
     topics: HashMap<TokenName, Topic>,
+    /// How many confirmations of a grant are still to come: only the last one is of those who follow it now.
+    asked: HashMap<TokenName, u32>,
     tuner: Option<Arc<dyn Tuner>>,
     is_running: bool,
     /// How many pings were sent and answered on this feed.
@@ -35,6 +37,19 @@ struct Shared {
     /// How often in a row no feed was to be had, and until when none is tried.
     failures: u32,
     refusing: Option<(Instant, StoreErrorKind, String)>,
+}
+
+impl Shared {
+    /// Counts an answer to a wish to follow; returns whether no other one is to come.
+    fn is_last_answer(&mut self, grant: &TokenName) -> bool {
+        let Some(asked) = self.asked.get_mut(grant) else { return false };
+        *asked -= 1;
+        let is_last = *asked == 0;
+        if is_last {
+            self.asked.remove(grant);
+        }
+        is_last
+    }
 }
 
 #[derive(Default)]
@@ -139,6 +154,9 @@ impl Events {
         let (is_new, is_followed) = (topic.followers.is_empty(), topic.is_followed);
         topic.followers.push(Arc::downgrade(&mailbox));
         let tuner = shared.tuner.clone().filter(|_| is_new);
+        if tuner.is_some() {
+            *shared.asked.entry(grant.clone()).or_default() += 1;
+        }
         let starts = !std::mem::replace(&mut shared.is_running, true);
         drop(shared);
         mailbox.told.lock().is_followed |= is_followed;
@@ -202,6 +220,7 @@ impl Events {
                 shared.tuner = Some(tuner.clone());
                 (shared.feed, shared.pings, shared.pongs) = (shared.feed + 1, 0, 0);
                 let grants: Vec<TokenName> = shared.topics.keys().cloned().collect();
+                shared.asked = grants.iter().map(|grant| (grant.clone(), 1)).collect();
                 drop(shared);
                 match grants.iter().try_for_each(|grant| tuner.follow(grant)) {
                     Ok(()) => return Some(feed),
@@ -224,11 +243,15 @@ impl Events {
             }
             Heard::Following(grant) => {
                 (shared.failures, shared.refusing) = (0, None);
+                if !shared.is_last_answer(&grant) {
+                    return;
+                }
                 let Some(topic) = shared.topics.get_mut(&grant) else { return };
                 topic.is_followed = true;
                 (grant, Box::new(|told| told.is_followed = true))
             }
             Heard::Refused(grant, error) => {
+                shared.is_last_answer(&grant);
                 let lost = (error.kind(), error.to_string());
                 (grant, Box::new(move |told| told.lost = Some(lost.clone())))
             }
@@ -249,7 +272,8 @@ impl Events {
     fn lose_all(&self, mut shared: crate::locks::MutexGuard<'_, Shared>, error: &StoreError) {
         let lost = (error.kind(), error.to_string());
         let spread = fraction(crate::identity::identity().seed() ^ u64::from(shared.failures));
-        let pause = decide::backoff(shared.failures, KEEP_FRESH_BACKOFF, spread);
+        // No longer than flights poll: whoever keeps tokens fresh comes back ever more rarely by itself.
+        let pause = decide::backoff(shared.failures, POLL.1, spread);
         shared.failures += 1;
         shared.refusing = Some((clock::deadline(pause), lost.0, lost.1.clone()));
         shared.tuner = None;
