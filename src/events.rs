@@ -68,6 +68,9 @@ struct Mailbox {
 /// A flood of events must not fill the memory: the oldest go first.
 const MAX_UNREAD: usize = 1_000;
 
+/// What is to be told.
+type Say = Box<dyn Fn(&mut Told)>;
+
 /// Called after something was told.
 pub type Poke = Box<dyn Fn() + Send + Sync>;
 
@@ -234,7 +237,7 @@ impl Events {
 
     fn deliver(&self, heard: Heard) {
         let mut shared = self.shared.lock();
-        let (grant, say): (_, Box<dyn Fn(&mut Told)>) = match heard {
+        let (grant, say): (_, Say) = match heard {
             Heard::Pong => {
                 shared.pongs += 1;
                 drop(shared);

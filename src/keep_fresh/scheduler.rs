@@ -32,6 +32,9 @@ struct Shared {
     is_running: bool,
 }
 
+/// Whose step it is.
+type Turn = (u64, Arc<Mutex<Keeper>>);
+
 struct Entry {
     keeper: Arc<Mutex<Keeper>>,
     due: Instant,
@@ -50,13 +53,13 @@ impl Shared {
     }
 
     /// Returns whose turn it is after this number, in a circle.
-    fn after(&self, number: u64) -> Option<(u64, Arc<Mutex<Keeper>>)> {
+    fn after(&self, number: u64) -> Option<Turn> {
         let mut turn = self.entries.range(number + 1..).chain(&self.entries);
         turn.next().map(|(number, entry)| (*number, entry.keeper.clone()))
     }
 
     /// Takes the entry that is due first; an instant to wait until if none is, `None` if there is none.
-    fn next(&mut self) -> Option<Result<(u64, Arc<Mutex<Keeper>>), Instant>> {
+    fn next(&mut self) -> Option<Result<Turn, Instant>> {
         while let Some(Reverse((due, number))) = self.due.peek().copied() {
             match self.entries.get(&number) {
                 Some(entry) if entry.due == due => {
