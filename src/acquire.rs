@@ -25,13 +25,13 @@ pub fn acquire(state: &Arc<State>, within: Duration) -> Result<Token, Error> {
 }
 
 fn valid_token(state: &Arc<State>, within: Duration) -> Result<Token, Error> {
-    match state.slot.checkout() {
+    match state.slot.peek() {
         Some((token, Serve::Now)) => Ok(token),
         Some(_) => {
             let deadline = clock::deadline(within);
             refresh_due(state, deadline);
             // A refresh on this very thread may have brought a newer one, or outlived the old one.
-            state.slot.checkout().map_or_else(|| wait_for_token(state, deadline), |(token, _)| Ok(token))
+            state.slot.peek().map_or_else(|| wait_for_token(state, deadline), |(token, _)| Ok(token))
         }
         None => wait_for_token(state, clock::deadline(within)),
     }
@@ -69,7 +69,7 @@ fn wait_until(state: &Arc<State>, deadline: Instant) -> Result<Token, Error> {
         if ReentrancyGuard::is_inside(state.id) {
             return Err(Error::reentrant());
         }
-        if let Some((token, _)) = state.slot.checkout() {
+        if let Some((token, _)) = state.slot.peek() {
             return Ok(token);
         }
         let failure = match state.failures.last() {
@@ -79,7 +79,7 @@ fn wait_until(state: &Arc<State>, deadline: Instant) -> Result<Token, Error> {
         if let Some(error) = failure {
             let finished = state.flights.finished();
             // The flight that failed may be a later one than that which brought this caller's token.
-            if let Some((token, _)) = state.slot.checkout() {
+            if let Some((token, _)) = state.slot.peek() {
                 return Ok(token);
             }
             match decide::retry_pause(error.kind(), error.retry_after(), clock::left(deadline)) {
@@ -89,7 +89,7 @@ fn wait_until(state: &Arc<State>, deadline: Instant) -> Result<Token, Error> {
         }
         if clock::left(deadline).is_zero() {
             // A token that came at the last moment is still an answer.
-            return state.slot.checkout().map(|(token, _)| token).ok_or_else(|| timed_out(state));
+            return state.slot.peek().map(|(token, _)| token).ok_or_else(|| timed_out(state));
         }
     }
 }

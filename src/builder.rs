@@ -2,38 +2,43 @@
 
 use crate::error::Error;
 use crate::event::{Event, Observer};
+use crate::events::Events;
+use crate::fork::PerProcess;
 use crate::journal::Journal;
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Execution, Policy, Portion};
-use crate::settings::Settings;
+use crate::settings::{Common, Settings};
 use crate::source::TokenSource;
 use crate::store::file::FileStore;
 use crate::store::redis::{RedisOptions, RedisStore};
 use crate::store::when_away::WhenAway;
 use crate::store::{Store, TokenName};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The settings of a [`TokenManager`], changed one by one and checked by [`build`](Builder::build).
 #[must_use]
 pub struct Builder {
-    name: String,
-    namespace: String,
-    group: Option<String>,
-    grant: Option<String>,
+    name: Arc<str>,
+    namespace: Arc<str>,
+    group: Option<Arc<str>>,
+    grant: Option<Arc<str>>,
     egress: String,
     policy: Policy,
     store: Option<Backing>,
     when_away: Option<(Box<dyn Store>, Budget)>,
-    source: Option<Box<dyn TokenSource>>,
+    source: Option<Arc<dyn TokenSource>>,
     observer: Option<Observer>,
     journal: Option<PathBuf>,
+    /// What it goes by where nothing else is set.
+    base: Option<Arc<Common>>,
 }
 
 enum Backing {
     Redis(Box<RedisOptions>),
     File(PathBuf),
-    Given(Box<dyn Store>),
+    Given(Arc<dyn Store>),
 }
 
 impl TokenManager {
@@ -46,8 +51,8 @@ impl TokenManager {
 impl Builder {
     fn new(name: &str) -> Builder {
         Builder {
-            name: name.to_owned(),
-            namespace: "tm".to_owned(),
+            name: name.into(),
+            namespace: "tm".into(),
             group: None,
             grant: None,
             egress: "default".to_owned(),
@@ -57,6 +62,25 @@ impl Builder {
             source: None,
             observer: None,
             journal: None,
+            base: None,
+        }
+    }
+
+    /// What stands before each key.
+    pub(crate) fn prefix(&self) -> String {
+        format!("{}:", self.name)
+    }
+
+    /// Starts the settings of one more token, of this name: those of this builder, of which `base` was made, until others are set.
+    pub(crate) fn for_name(&self, name: &str, base: &Arc<Common>) -> Builder {
+        Builder {
+            namespace: self.namespace.clone(),
+            group: self.group.clone(),
+            grant: self.grant.clone(),
+            egress: base.egress.clone(),
+            policy: base.policy.clone(),
+            base: Some(base.clone()),
+            ..Builder::new(name)
         }
     }
 
@@ -83,7 +107,7 @@ impl Builder {
     /// Keeps the token in this store; clones of one store may serve many managers. One store is required; there is no
     /// default.
     pub fn store(mut self, store: impl Store) -> Builder {
-        self.store = Some(Backing::Given(Box::new(store)));
+        self.store = Some(Backing::Given(Arc::new(store)));
         self
     }
 
@@ -99,20 +123,20 @@ impl Builder {
 
     /// Fetches tokens with this source, usually a closure `|attempt: &Attempt| …`. Required; there is no default.
     pub fn source(mut self, source: impl TokenSource) -> Builder {
-        self.source = Some(Box::new(source));
+        self.source = Some(Arc::new(source));
         self
     }
 
     /// Puts all keys below this word, so that several fleets can share one Redis. Defaults to `tm`.
     pub fn namespace(mut self, namespace: &str) -> Builder {
-        self.namespace = namespace.to_owned();
+        self.namespace = namespace.into();
         self
     }
 
     /// Puts tokens of one issuer together: those of one group and egress share a budget, and a slot of a Redis Cluster.
     /// Defaults to the name of the grant, which is the token's own unless another is set.
     pub fn group(mut self, group: &str) -> Builder {
-        self.group = Some(group.to_owned());
+        self.group = Some(group.into());
         self
     }
 
@@ -120,7 +144,7 @@ impl Builder {
     /// share the carried secret (a refresh token that is replaced each time), the updater, so that they never present it in
     /// parallel, and the pause after a failure. They must be of one group. Defaults to the token's name: a grant of its own.
     pub fn grant(mut self, grant: &str) -> Builder {
-        self.grant = Some(grant.to_owned());
+        self.grant = Some(grant.into());
         self
     }
 
@@ -194,7 +218,7 @@ impl Builder {
     /// Tells an observer what happens to the token, on the thread where it happens and with no lock held. It should not
     /// block; its panic is caught. Defaults to none.
     pub fn observer(mut self, observer: impl Fn(&Event) + Send + Sync + 'static) -> Builder {
-        self.observer = Some(Box::new(observer));
+        self.observer = Some(Arc::new(observer));
         self
     }
 
@@ -212,45 +236,72 @@ impl Builder {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) if a setting is missing or absurd, or two contradict each other;
     /// the message names them and the rule.
-    pub fn build(self) -> Result<TokenManager, Error> {
-        let grant = self.grant.unwrap_or_else(|| self.name.clone());
-        let group = self.group.unwrap_or_else(|| grant.clone());
-        for (setting, word) in [("name", &self.name), ("grant", &grant)] {
+    pub fn build(mut self) -> Result<TokenManager, Error> {
+        let (name, common) = (self.token_name()?, self.common()?);
+        Ok(TokenManager::new(Settings { name, common }))
+    }
+
+    /// Returns the token's name, whose words are checked.
+    pub(crate) fn token_name(&self) -> Result<TokenName, Error> {
+        let (name, namespace) = (self.name.clone(), self.namespace.clone());
+        let grant = self.grant.clone().unwrap_or_else(|| name.clone());
+        let group = self.group.clone().unwrap_or_else(|| grant.clone());
+        for (setting, word) in [("name", &name), ("grant", &grant)] {
             check_word(setting, word)?;
             check_taken(setting, word)?;
         }
-        for (setting, word) in [("namespace", &self.namespace), ("group", &group), ("egress", &self.egress)] {
+        for (setting, word) in [("namespace", &namespace), ("group", &group)] {
             check_word(setting, word)?;
         }
-        let store = match self.store {
-            Some(Backing::Given(store)) => store,
-            Some(Backing::Redis(options)) => {
+        Ok(TokenName { namespace, group, name, grant })
+    }
+
+    /// Returns everything but the name, checked; it is taken out of the builder.
+    pub(crate) fn common(&mut self) -> Result<Arc<Common>, Error> {
+        let (store, source, observer, journal) =
+            (self.store.take(), self.source.take(), self.observer.take(), self.journal.take());
+        let base = self.base.as_deref();
+        if let Some(shared) = &self.base
+            && store.is_none()
+            && source.is_none()
+            && observer.is_none()
+            && journal.is_none()
+            && (&shared.egress, &shared.policy) == (&self.egress, &self.policy)
+        {
+            return Ok(shared.clone());
+        }
+        check_word("egress", &self.egress)?;
+        let store: Arc<dyn Store> = match (store, base) {
+            (Some(Backing::Given(store)), _) => store,
+            (Some(Backing::Redis(options)), _) => {
                 let inline = self.policy.execution == Execution::Inline;
                 let options = if inline { options.without_thread() } else { *options };
-                Box::new(options.open().map_err(|error| Error::config(error.to_string()))?)
+                Arc::new(options.open().map_err(|error| Error::config(error.to_string()))?)
             }
-            Some(Backing::File(folder)) => {
-                Box::new(FileStore::open(folder).map_err(|error| Error::config(error.to_string()))?)
+            (Some(Backing::File(folder)), _) => {
+                Arc::new(FileStore::open(folder).map_err(|error| Error::config(error.to_string()))?)
             }
-            None => return Err(Error::config("no store is set; call redis(url), file(folder) or store(…)")),
+            (None, Some(base)) => base.store.clone(),
+            (None, None) => return Err(Error::config("no store is set; call redis(url), file(folder) or store(…)")),
         };
-        let store = match self.when_away {
+        let store: Arc<dyn Store> = match self.when_away.take() {
             Some((host, budget)) => {
                 budget.check("when_away.budget").map_err(Error::config)?;
-                Box::new(WhenAway::new(store, host, budget))
+                Arc::new(WhenAway::new(Box::new(store), host, budget))
             }
             None => store,
         };
-        let source = self.source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
+        let source = source.or_else(|| base.map(|base| base.source.clone()));
+        let source = source.ok_or_else(|| Error::config("no source is set; call source(…)"))?;
         self.policy.check(store.timeout()).map_err(Error::config)?;
-        let [namespace, group, name, grant] = [self.namespace, group, self.name, grant].map(Into::into);
-        let name = TokenName { namespace, group, name, grant };
         let unusable =
             |folder: &PathBuf, error| Error::config(format!("journal is {folder:?}; it cannot be used: {error}"));
-        let open = |folder: PathBuf| Journal::open(&folder).map_err(|error| unusable(&folder, error));
-        let journal = self.journal.map(open).transpose()?;
-        let (egress, policy, observer) = (self.egress, self.policy, self.observer);
-        Ok(TokenManager::new(Settings { name, egress, policy, store, source, observer, journal }))
+        let open = |folder: PathBuf| Journal::open(&folder).map_err(|error| unusable(&folder, error)).map(Arc::new);
+        let journal = journal.map(open).transpose()?.or_else(|| base.and_then(|base| base.journal.clone()));
+        let observer = observer.or_else(|| base.and_then(|base| base.observer.clone()));
+        let (egress, policy) = (self.egress.clone(), self.policy.clone());
+        let events = PerProcess::new(Events::of(&store));
+        Ok(Arc::new(Common { egress, policy, store, source, observer, journal, events }))
     }
 }
 

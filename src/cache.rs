@@ -9,19 +9,28 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
 
-/// How many tokens a thread keeps; managers that share an index take turns in it.
-const CACHE_SIZE: usize = 64;
+/// How many tokens a thread keeps at most. Its table grows with the managers that it asks.
+const CACHE_SIZE: usize = 4096;
+/// How far apart the places are in which a manager's token may lie, of which there are four.
+const STRIDE: usize = CACHE_SIZE / 4;
 
 thread_local! {
     static CACHE: RefCell<Vec<Option<CachedToken>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A thread's clone of a token, and the version of the slot it was taken from.
-struct CachedToken {
+pub struct CachedToken {
     version: u64,
     /// The token's, here so that a hit need not wait for the token's own cache line.
     refresh_at: Moment,
     token: Token,
+}
+
+impl CachedToken {
+    /// Wraps a token of the slot's version at this time.
+    pub fn new(version: u64, token: Token) -> CachedToken {
+        CachedToken { version, refresh_at: token.refresh_at(), token }
+    }
 }
 
 /// What a hit reads: one cache line, written only when the token changes or a flight starts or ends. Not padded to two,
@@ -32,14 +41,17 @@ pub struct SlotHeader {
     version: AtomicU64,
     /// When the next refresh may start, in nanoseconds of the monotonic clock.
     not_before: AtomicU64,
-    cache_index: usize,
+    /// Its first place in the threads' tables.
+    place: usize,
 }
+
+type Table = Vec<Option<CachedToken>>;
 
 impl SlotHeader {
     pub fn new() -> Arc<SlotHeader> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
-        let cache_index = MADE.fetch_add(1, Ordering::Relaxed) % CACHE_SIZE;
-        Arc::new(SlotHeader { version: AtomicU64::new(0), not_before: AtomicU64::new(0), cache_index })
+        let place = MADE.fetch_add(1, Ordering::Relaxed) % CACHE_SIZE;
+        Arc::new(SlotHeader { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place })
     }
 
     /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
@@ -50,28 +62,51 @@ impl SlotHeader {
         CACHE
             .try_with(|cache| {
                 let cache = cache.borrow();
-                let cached = cache.get(self.cache_index)?.as_ref()?;
-                if cached.version != self.version.load(Ordering::Acquire) {
-                    return None;
-                }
-                if !now.reached(cached.refresh_at) {
-                    return Some(cached.token.clone());
-                }
-                match self.serve(now, &cached.token) {
-                    Serve::Now => Some(cached.token.clone()),
-                    Serve::NowAndRefresh | Serve::Wait => None,
-                }
+                self.get_shared(now, cache.get(self.place)?.as_ref()?)
             })
             .ok()
             .flatten()
+    }
+
+    /// As [`get_cached`](SlotHeader::get_cached), where the first place is another's: apart, so that a hit in the first is short.
+    pub fn get_displaced(&self) -> Option<Token> {
+        let now = Moment::now();
+        let found = CACHE.try_with(|cache| self.get_shared(now, self.find(&cache.borrow())?));
+        found.ok().flatten()
+    }
+
+    /// Returns a clone of a cached token if it is of the present version and to be served as it is.
+    #[inline]
+    pub fn get_shared(&self, now: Moment, cached: &CachedToken) -> Option<Token> {
+        if cached.version != self.version.load(Ordering::Acquire) {
+            return None;
+        }
+        if !now.reached(cached.refresh_at) {
+            return Some(cached.token.clone());
+        }
+        match self.serve(now, &cached.token) {
+            Serve::Now => Some(cached.token.clone()),
+            Serve::NowAndRefresh | Serve::Wait => None,
+        }
+    }
+
+    /// The places in which this slot's token may lie.
+    fn places(&self) -> [usize; 4] {
+        [0, 1, 2, 3].map(|way| (self.place + way * STRIDE) % CACHE_SIZE)
+    }
+
+    fn find<'a>(&self, table: &'a Table) -> Option<&'a CachedToken> {
+        let version = self.version.load(Ordering::Acquire);
+        self.places()
+            .into_iter()
+            .find_map(|place| table.get(place)?.as_ref().filter(|cached| cached.version == version))
     }
 
     /// Returns the calling thread's clone, due or expired though it may be, if it is of the present token.
     pub fn peek_cached(&self) -> Option<Token> {
         let cached = CACHE.try_with(|cache| {
             let cache = cache.borrow();
-            let cached = cache.get(self.cache_index)?.as_ref()?;
-            (cached.version == self.version.load(Ordering::Acquire)).then(|| cached.token.clone())
+            self.find(&cache).map(|cached| cached.token.clone())
         });
         cached.ok().flatten()
     }
@@ -81,12 +116,22 @@ impl SlotHeader {
         // A thread that is ending has no cache any more, and needs none.
         let _ = CACHE.try_with(|cache| {
             let mut cache = cache.borrow_mut();
-            if cache.len() <= self.cache_index {
-                cache.resize_with(self.cache_index + 1, || None);
+            let place = self.place_in(&cache, token);
+            if cache.len() <= place {
+                cache.resize_with(place + 1, || None);
             }
-            cache[self.cache_index] =
-                Some(CachedToken { version, refresh_at: token.refresh_at(), token: token.unshared() });
+            cache[place] = Some(CachedToken::new(version, token.unshared()));
         });
+    }
+
+    /// Chooses the place for this slot's token: where its last one lies, one that is free, or, of four taken ones, any.
+    fn place_in(&self, table: &Table, token: &Token) -> usize {
+        let places = self.places();
+        let held = |place: usize| table.get(place).and_then(Option::as_ref);
+        let own =
+            places.into_iter().find(|place| held(*place).is_some_and(|cached| cached.token.name() == token.name()));
+        let free = || places.into_iter().find(|place| held(*place).is_none());
+        own.or_else(free).unwrap_or(places[token.generation() as usize % places.len()])
     }
 
     #[inline]

@@ -195,6 +195,11 @@ pub fn is_retriable(kind: StoreErrorKind) -> bool {
     kind != StoreErrorKind::Malformed
 }
 
+/// Returns whether an error of this kind says that nobody can ask the store now, whatever the token.
+pub fn concerns_all(kind: StoreErrorKind) -> bool {
+    matches!(kind, StoreErrorKind::Unreachable | StoreErrorKind::NotWritable | StoreErrorKind::Exhausted)
+}
+
 /// Returns how long a subscribed flight waits for an event: until shortly after the lease, the safety poll at most.
 pub fn watch(lease_left: Duration, at_most: Duration, fraction: f64) -> Duration {
     let spread = TAKEOVER_JITTER.0 + (TAKEOVER_JITTER.1 - TAKEOVER_JITTER.0).mul_f64(fraction);
@@ -245,7 +250,10 @@ pub fn refresh_pause(retry_after: Option<Duration>) -> Duration {
     retry_after.unwrap_or(STORE_PAUSE)
 }
 
-/// Returns how often `keep_fresh` checks that the store still has a token of this life.
-pub fn store_check(life: Option<Duration>) -> Duration {
-    life.map_or(STORE_CHECK.0, |life| (life / 10).clamp(STORE_CHECK.0, STORE_CHECK.1))
+/// Returns how often `keep_fresh` checks that the store still has a token of which so much life is left, among so many tokens of
+/// the store: the more there are, the more seldom each, down to once in what is left of its life. One that is lost tells of all.
+pub fn store_check(life: Option<Duration>, tokens: usize) -> Duration {
+    let alone = life.map_or(STORE_CHECK.0, |life| (life / 10).clamp(STORE_CHECK.0, STORE_CHECK.1));
+    let longest = life.unwrap_or(STORE_CHECK.1).max(alone);
+    alone.saturating_mul(u32::try_from(tokens).unwrap_or(u32::MAX)).clamp(alone, longest)
 }

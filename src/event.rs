@@ -4,6 +4,7 @@ use crate::error::FailureClass;
 use crate::store::StoreErrorKind;
 use log::Level;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Something that happened to a token in this process.
@@ -91,7 +92,7 @@ pub enum Event {
 }
 
 /// What [`Builder::observer`](crate::Builder::observer) was given.
-pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
+pub(crate) type Observer = Arc<dyn Fn(&Event) + Send + Sync>;
 
 impl Event {
     /// Returns at which level the event is logged.

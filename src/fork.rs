@@ -39,6 +39,17 @@ impl<T> PerProcess<T> {
         own.value()
     }
 
+    /// Returns this process's value or, until it has one, that of the nearest process above that had one. Makes no system call: a
+    /// value that was made after the fork is in the child's memory alone.
+    #[inline]
+    pub fn latest(&self) -> &T {
+        let mut own = self;
+        while let Some(child) = own.child.get() {
+            own = child;
+        }
+        own.value()
+    }
+
     fn value(&self) -> &T {
         self.value.as_ref().expect("only drop takes the value")
     }

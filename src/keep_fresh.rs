@@ -1,4 +1,4 @@
-//! `keep_fresh`: one thread that stays subscribed, so that this process follows every commit and nobody ever waits.
+//! `keep_fresh`: what is done for one token, step by step, so that this process follows every commit and nobody ever waits.
 
 use crate::clock::{self, Moment};
 use crate::decide::{self, Serve};
@@ -6,34 +6,69 @@ use crate::error::{Error, ErrorKind};
 use crate::flight::run::{self, CallingThread, Need};
 use crate::flight::settle;
 use crate::fork::PerProcess;
-use crate::policy::{KEEP_FRESH_BACKOFF, STOP_POLL};
-use crate::settings::Settings;
+use crate::policy::{FLIGHT_POLL, KEEP_FRESH_BACKOFF, LONGEST_REST, STOP_POLL};
+use crate::settings::Common;
 use crate::state::State;
 use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
-use crate::threads;
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crate::threads::Ticket;
+pub use scheduler::Scheduler;
 use std::cmp::Ordering;
 use std::mem;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
-/// Keeps the process's token fresh until it is dropped. Made by [`TokenManager::keep_fresh`](crate::TokenManager::keep_fresh).
+mod scheduler;
+
+/// Keeps this process's tokens fresh until it is dropped. Made by [`TokenManager::keep_fresh`](crate::TokenManager::keep_fresh) and
+/// [`TokenManagers::keep_fresh`](crate::TokenManagers::keep_fresh).
 ///
-/// Dropping it waits for nothing; its thread ends within a tenth of a second, or with the store call it is in.
-#[must_use = "dropping the guard ends its thread"]
+/// Dropping it waits for nothing; what it began ends within a tenth of a second, or with the store call it is in.
+#[must_use = "dropping the guard ends it"]
 pub struct FreshGuard {
-    _stop: PerProcess<Sender<()>>,
+    _kept: PerProcess<Kept>,
 }
 
-/// Starts the thread.
-pub fn keep(state: Arc<State>) -> Result<FreshGuard, Error> {
-    let (stop, stopped) = bounded(0);
-    let threads = state.threads.clone();
-    let keeper = move || Keeper::new(state, stopped).run();
-    match threads::spawn("tkm-fresh", &threads, keeper) {
-        Ok(()) => Ok(FreshGuard { _stop: PerProcess::new(stop) }),
-        Err(error) => Err(Error::new(ErrorKind::Config, format!("no thread for keep_fresh: {error}"))),
+/// What a guard keeps.
+struct Kept {
+    life: Option<Arc<()>>,
+    scheduler: Arc<Scheduler>,
+    _state: Option<Arc<State>>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.life = None;
+        self.scheduler.forget_dead();
     }
+}
+
+/// Keeps one token fresh.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn keep(state: Arc<State>) -> Result<FreshGuard, Error> {
+    let (life, scheduler) = (Arc::new(()), Scheduler::of(&state.settings));
+    keep_while(&state, Arc::downgrade(&life))?;
+    Ok(FreshGuard { _kept: PerProcess::new(Kept { life: Some(life), scheduler, _state: Some(state) }) })
+}
+
+/// Makes a guard whose tokens, with these settings, are still to come, and what tells that it lives.
+pub fn guard(common: &Common) -> (FreshGuard, Weak<()>) {
+    let (life, scheduler) = (Arc::new(()), Scheduler::of(common));
+    let lives = Arc::downgrade(&life);
+    (FreshGuard { _kept: PerProcess::new(Kept { life: Some(life), scheduler, _state: None }) }, lives)
+}
+
+/// Keeps one token fresh while the guard lives and anybody has the token.
+///
+/// # Errors
+/// When the system has no thread left.
+pub fn keep_while(state: &Arc<State>, lives: Weak<()>) -> Result<(), Error> {
+    let scheduler = Scheduler::of(&state.settings);
+    let added = scheduler.add(lives.clone(), |number| Keeper::new(state, lives, number, Arc::downgrade(&scheduler)));
+    added.map_err(|error| Error::new(ErrorKind::Config, format!("no thread for keep_fresh: {error}")))
 }
 
 /// The highest generations that were announced: hints, which anybody may forge and nobody acts on without the store's word.
@@ -56,16 +91,22 @@ impl Announced {
     }
 }
 
-struct Keeper {
-    state: Arc<State>,
-    /// Disconnected when the guard is dropped.
-    stopped: Receiver<()>,
+/// One token that is kept fresh.
+pub struct Keeper {
+    state: Weak<State>,
+    /// Dead when the guard is dropped.
+    lives: Weak<()>,
+    /// By which the scheduler knows it.
+    number: u64,
+    scheduler: Weak<Scheduler>,
     subscription: Option<Box<dyn Subscription>>,
     announced: Announced,
     /// When the store was inspected; `None` to inspect it as soon as `inspect_after` allows.
     inspected_at: Option<Moment>,
     inspect_after: Moment,
     flight_after: Moment,
+    /// The flight that it waits for.
+    flight: Option<u64>,
     /// How often in a row the store could not be followed, and how many flights from here have failed.
     errors: u32,
     failures: u32,
@@ -73,34 +114,132 @@ struct Keeper {
     was_noise: bool,
     /// The generation that the store held when it was last followed, if this process held it too.
     confirmed: Option<u64>,
+    /// Last, so that it is counted until all else is gone.
+    _ticket: Ticket,
+}
+
+/// What a keeper's step was like for the others of its store.
+#[derive(Default)]
+pub struct Stepped {
+    /// How long until the next one.
+    pub next: Duration,
+    /// Whether the store cannot be asked now, by anybody.
+    pub store_is_down: bool,
+    /// Whether the store is well.
+    pub store_is_well: bool,
+    /// How soon the next look is due that one token has for all.
+    pub look_again: Duration,
+    /// Whether the store has lost a token.
+    pub found_loss: bool,
+}
+
+/// What a step is done under.
+pub struct Round {
+    /// Among how many tokens of this store this one is looked at: one where it is looked at for all.
+    pub tokens: usize,
+    /// Looks before this moment count as none: the store has lost something since.
+    pub suspected_at: Option<Moment>,
+    /// How long a step may wait for events that nobody pokes for.
+    pub listen: Duration,
+}
+
+/// A step of a keeper.
+struct Step<'a> {
+    keeper: &'a mut Keeper,
+    state: Arc<State>,
+    round: &'a Round,
+    stepped: Stepped,
 }
 
 impl Keeper {
-    fn new(state: Arc<State>, stopped: Receiver<()>) -> Keeper {
+    fn new(state: &Arc<State>, lives: Weak<()>, number: u64, scheduler: Weak<Scheduler>) -> Keeper {
         let now = Moment::now();
         Keeper {
-            state,
-            stopped,
+            state: Arc::downgrade(state),
+            lives,
+            number,
+            scheduler,
             subscription: None,
             announced: Announced::default(),
             inspected_at: None,
             inspect_after: now,
             flight_after: now,
+            flight: None,
             errors: 0,
             failures: 0,
             was_noise: false,
             confirmed: None,
+            _ticket: Ticket::take(&state.threads),
         }
     }
 
+    /// Does what is due; `None` if nothing will be any more.
+    pub fn step(&mut self, round: &Round) -> Option<Stepped> {
+        let state = self.state.upgrade().filter(|_| self.lives.strong_count() > 0)?;
+        let mut step = Step { keeper: self, state, round, stepped: Stepped::default() };
+        step.run();
+        step.stepped.next = step.next();
+        step.stepped.look_again = step.look_interval(Moment::now());
+        Some(step.stepped)
+    }
+}
+
+impl Deref for Step<'_> {
+    type Target = Keeper;
+
+    fn deref(&self) -> &Keeper {
+        self.keeper
+    }
+}
+
+impl DerefMut for Step<'_> {
+    fn deref_mut(&mut self) -> &mut Keeper {
+        self.keeper
+    }
+}
+
+impl Step<'_> {
     fn run(&mut self) {
-        while !self.stopped_within(Duration::ZERO) {
-            let inspected = self.inspect_if_due();
-            self.note_errors(inspected);
-            self.refresh_if_needed();
-            let reacted = self.wait_and_react();
-            self.note_errors(reacted);
+        self.note_flight();
+        if self.flight.is_some() {
+            return; // what it took over meanwhile, the flight would ask for a newer one than
         }
+        let inspected = self.inspect_if_due();
+        if let Err(error) = &inspected {
+            self.stepped.store_is_down = decide::concerns_all(error.kind());
+        }
+        self.note_errors(inspected);
+        self.refresh_if_needed();
+        if self.flight.is_some() {
+            return;
+        }
+        let reacted = self.wait_and_react();
+        self.note_errors(reacted);
+    }
+
+    /// Returns how long nothing is to be done, unless something is told.
+    fn next(&self) -> Duration {
+        let (now, pokes) = (Moment::now(), self.state.settings.events().pokes());
+        if self.flight.is_some() {
+            return FLIGHT_POLL;
+        }
+        if !pokes {
+            return Duration::ZERO; // it listens in its steps
+        }
+        let Some((token, _)) = self.state.slot.peek() else { return STOP_POLL };
+        let look = match self.inspected_at {
+            Some(at) => at.after(self.look_interval(now)),
+            None => self.inspect_after,
+        };
+        let refresh = token.refresh_at();
+        // A refresh that is due already has been put off.
+        let refresh = if now.reached(refresh) { STOP_POLL } else { now.until(refresh) };
+        now.until(look).min(refresh).clamp(Duration::from_millis(1), LONGEST_REST)
+    }
+
+    fn look_interval(&self, now: Moment) -> Duration {
+        let life = self.state.slot.peek().map(|(token, _)| now.until(token.expires_at()));
+        decide::store_check(life, self.round.tokens)
     }
 
     /// Lets some time pass, ever more, before the next inspection of a store that gave trouble.
@@ -118,8 +257,10 @@ impl Keeper {
 
     fn inspect_if_due(&mut self) -> Result<(), StoreError> {
         let now = Moment::now();
-        let life = self.state.slot.peek().map(|(token, _)| now.until(token.expires_at()));
-        let is_recent = self.inspected_at.is_some_and(|at| now.since(at) < decide::store_check(life));
+        let (interval, suspected_at) = (self.look_interval(now), self.round.suspected_at);
+        let is_recent = self.inspected_at.is_some_and(|at| {
+            now.since(at) < interval && suspected_at.is_none_or(|suspected_at| at.reached(suspected_at))
+        });
         if is_recent || !now.reached(self.inspect_after) {
             return Ok(());
         }
@@ -129,6 +270,7 @@ impl Keeper {
         let subscribed = self.subscribe();
         self.compare(was_subscribed)?;
         subscribed?;
+        self.stepped.store_is_well = true;
         if was_subscribed {
             self.errors = 0;
         }
@@ -137,7 +279,11 @@ impl Keeper {
 
     fn subscribe(&mut self) -> Result<(), StoreError> {
         if self.subscription.is_none() {
-            self.subscription = Some(self.state.settings.store.subscribe(&self.state.settings.name)?);
+            let (scheduler, number) = (self.scheduler.clone(), self.number);
+            let poke = move || scheduler.upgrade().iter().for_each(|scheduler| scheduler.poke(number));
+            let settings = &self.state.settings;
+            let subscription = settings.events().subscribe(&settings.name, Some(Box::new(poke)))?;
+            self.keeper.subscription = Some(subscription);
         }
         Ok(())
     }
@@ -154,8 +300,12 @@ impl Keeper {
         // What came after the answer, or was invalidated by it, is not to be compared with it.
         let held = held.filter(|generation| self.state.slot.holds(*generation));
         match held.map(|held| stored.cmp(&held)) {
-            Some(Ordering::Equal) => self.confirmed = held.filter(|_| self.subscription.is_some()),
-            Some(Ordering::Less) if committed.is_ok() => self.restore()?,
+            // Also if it came just now: its event may have passed before the subscription stood.
+            _ if self.state.slot.holds(stored) => self.confirmed = Some(stored).filter(|_| self.subscription.is_some()),
+            Some(Ordering::Less) if committed.is_ok() => {
+                self.stepped.found_loss = true;
+                self.restore()?;
+            }
             _ if is_news => self.take_over()?,
             _ => {}
         }
@@ -199,7 +349,7 @@ impl Keeper {
     /// Waits for an announcement; true if one came.
     fn receive(&mut self, at_most: Duration) -> Result<bool, StoreError> {
         let Some(subscription) = &mut self.subscription else {
-            self.stopped_within(at_most);
+            thread::sleep(at_most);
             return Ok(false);
         };
         match subscription.wait(at_most) {
@@ -217,7 +367,7 @@ impl Keeper {
     /// Waits for an announcement, and asks the store about what would change something here.
     fn wait_and_react(&mut self) -> Result<(), StoreError> {
         // A true announcement is acted on at once; after one that meant nothing, several cost one inspection.
-        let came = self.announced != Announced::default() || self.receive(STOP_POLL)?;
+        let came = self.announced != Announced::default() || self.receive(self.round.listen)?;
         if came && self.was_noise {
             self.receive_all()?;
         }
@@ -254,7 +404,7 @@ impl Keeper {
         let Some((token, _)) = self.state.slot.peek() else { return Ok(()) };
         let generation = token.generation();
         if self.confirmed == Some(generation) && !Moment::now().reached(token.refresh_at()) {
-            let Settings { store, name, .. } = &*self.state.settings;
+            let (store, name) = (&self.state.settings.store, &self.state.settings.name);
             if store.offer(name, &self.state.as_stored(&token))? {
                 log::info!(target: "token_manager", "{name}: gave generation {generation} back to a store that had lost it");
                 return Ok(());
@@ -275,31 +425,25 @@ impl Keeper {
         }
     }
 
-    /// Has a flight bring the token if it is needed, and waits for it as long as the guard lives.
+    /// Has a flight bring the token if it is needed.
     fn refresh(&mut self, need: Need) {
-        if !need.stands(&self.state.slot) || !Moment::now().reached(self.flight_after) {
+        if self.flight.is_some() || !need.stands(&self.state.slot) || !Moment::now().reached(self.flight_after) {
             return;
         }
         let deadline = run::default_flight_deadline(&self.state);
         let number = run::join(&self.state, need, deadline, CallingThread::LentUntil(deadline));
-        while !self.stopped_within(Duration::ZERO) {
-            match self.state.flights.wait(number, clock::deadline(STOP_POLL)) {
-                Some(Ok(())) => {
-                    self.failures = 0;
-                    return;
-                }
-                Some(Err(_)) => {
-                    self.flight_after = self.backoff(self.failures);
-                    self.failures += 1;
-                    return;
-                }
-                None => {}
-            }
-        }
+        self.flight = Some(number);
     }
 
-    fn stopped_within(&self, pause: Duration) -> bool {
-        use crossbeam::channel::RecvTimeoutError::Disconnected;
-        self.stopped.recv_timeout(pause) == Err(Disconnected)
+    /// Notes how the flight ended, if it has.
+    fn note_flight(&mut self) {
+        let Some(outcome) = self.flight.and_then(|number| self.state.flights.outcome(number)) else { return };
+        self.flight = None;
+        if outcome.is_ok() {
+            self.failures = 0;
+        } else {
+            self.flight_after = self.backoff(self.failures);
+            self.failures += 1;
+        }
     }
 }

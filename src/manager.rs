@@ -1,7 +1,7 @@
 //! The public face of a token: what programs call.
 
 use crate::acquire::acquire;
-use crate::cache::SlotHeader;
+use crate::cache::{CachedToken, SlotHeader};
 use crate::clock;
 use crate::error::Error;
 use crate::event::Event;
@@ -16,7 +16,7 @@ use crate::stats::{Count, Stats};
 use crate::store::{Inspection, TokenName};
 use crate::token::Token;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// Hands out the fleet's token. Clones share everything; any thread may use any clone.
@@ -83,7 +83,13 @@ impl TokenManager {
 
     #[cold]
     fn acquire(&self, within: Duration) -> Result<Token, Error> {
-        acquire(self.state(), within)
+        if let Some(token) = self.header.get_displaced() {
+            return Ok(token);
+        }
+        let state = self.state();
+        let token = acquire(state, within)?;
+        state.slot.checkout();
+        Ok(token)
     }
 
     /// Tells the fleet that the API refused this token; a newer one stays. If the store cannot be told, which is logged, it
@@ -92,7 +98,7 @@ impl TokenManager {
     /// another name, which can only be a mistake, is ignored, and that is logged.
     pub fn invalidate(&self, token: &Token) {
         let state = self.state();
-        let Settings { store, name, policy, .. } = &*state.settings;
+        let (store, name, policy) = (&state.settings.store, &state.settings.name, &state.settings.policy);
         if !state.is_of_name(token) {
             log::warn!(target: "token_manager", "{name}: told to invalidate a token of another name; nothing was done");
             return;
@@ -126,9 +132,9 @@ impl TokenManager {
         }
     }
 
-    /// Starts a thread that keeps this process's token fresh until the guard is dropped: it takes over a token as soon
-    /// as any process commits it, and refreshes an idle process's token before it expires. After a fork the child has
-    /// to call it again.
+    /// Keeps this process's token fresh until the guard is dropped: takes over a token as soon as any process commits it, and
+    /// refreshes an idle process's token before it expires. One thread does so for all tokens of a store. After a fork the child
+    /// has to call it again.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
@@ -157,8 +163,8 @@ impl TokenManager {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be told; this process's own pause ends all the same.
     pub fn lift_pause(&self) -> Result<(), Error> {
-        let Settings { store, name, egress, .. } = &*self.shared.settings;
-        let lifted = store.lift_pause(name, egress).map_err(Error::store);
+        let settings = &*self.shared.settings;
+        let lifted = settings.store.lift_pause(&settings.name, &settings.egress).map_err(Error::store);
         // Last, so that no flight brings the fleet's pause back meanwhile.
         self.state().clear_failures();
         lifted
@@ -182,6 +188,40 @@ impl TokenManager {
     /// Returns the token's name with its namespace, group and grant.
     pub fn name(&self) -> &TokenName {
         &self.shared.settings.name
+    }
+
+    /// As [`get_within`](TokenManager::get_within), without a clone of the token for the calling thread's next hits.
+    pub(crate) fn get_uncached(&self, within: Option<Duration>) -> Result<Token, Error> {
+        acquire(self.state(), within.unwrap_or(self.shared.settings.policy.deadline))
+    }
+
+    /// Keeps this process's token fresh while the guard lives and anybody has the manager.
+    pub(crate) fn keep_while(&self, lives: Weak<()>) -> Result<(), Error> {
+        keep_fresh::keep_while(self.state(), lives)
+    }
+
+    /// Returns the present token as a cache keeps it that threads share.
+    pub(crate) fn snapshot(&self) -> Option<CachedToken> {
+        self.state().slot.snapshot()
+    }
+
+    pub(crate) fn header(&self) -> &SlotHeader {
+        &self.header
+    }
+
+    /// Returns whether both are of one state.
+    pub(crate) fn is(&self, other: &TokenManager) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
+    /// Returns how many clones there are.
+    pub(crate) fn handles(&self) -> usize {
+        Arc::strong_count(&self.shared)
+    }
+
+    /// Returns whether nothing is under way, and nothing would be lost with it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.state().is_idle()
     }
 
     fn state(&self) -> &Arc<State> {

@@ -44,6 +44,12 @@ pub const SECOND_LOOK: Duration = Duration::from_millis(200);
 /// How often `keep_fresh` checks that the store still has the token, within these limits: ten times in what is left of
 /// the token's life.
 pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How often `keep_fresh` looks whether the flight has ended that it waits for.
+pub const FLIGHT_POLL: Duration = Duration::from_millis(50);
+/// The longest time that `keep_fresh` leaves a token to itself: a machine that slept, or whose clock was set, is noticed then.
+pub const LONGEST_REST: Duration = Duration::from_secs(120);
+/// How long a process stays subscribed when it follows no token any more.
+pub const FEED_LINGER: Duration = Duration::from_secs(1);
 /// How soon the thread of a dropped `keep_fresh` guard ends at the latest.
 pub const STOP_POLL: Duration = Duration::from_millis(100);
 /// How many sources may be abandoned and still running before no further one is started.
@@ -201,7 +207,7 @@ pub enum Execution {
 }
 
 /// The settings of one manager.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The limit of one call of the source.
     pub fetch_limit: Duration,

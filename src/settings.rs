@@ -1,21 +1,47 @@
 //! What a manager was built with; a forked child takes it over.
 
 use crate::event::{Event, Observer};
+use crate::events::Events;
+use crate::fork::PerProcess;
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::source::TokenSource;
 use crate::store::{Inspection, Store, StoreError, TokenName};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
+/// The settings of one token.
 pub struct Settings {
     pub name: TokenName,
+    pub common: Arc<Common>,
+}
+
+/// What many tokens can have in common.
+pub struct Common {
     pub egress: String,
     pub policy: Policy,
-    pub store: Box<dyn Store>,
-    pub source: Box<dyn TokenSource>,
+    pub store: Arc<dyn Store>,
+    pub source: Arc<dyn TokenSource>,
     pub observer: Option<Observer>,
-    pub journal: Option<Journal>,
+    pub journal: Option<Arc<Journal>>,
+    pub events: PerProcess<Arc<Events>>,
+}
+
+impl Deref for Settings {
+    type Target = Common;
+
+    fn deref(&self) -> &Common {
+        &self.common
+    }
+}
+
+impl Common {
+    /// Returns this process's events of the store.
+    pub fn events(&self) -> &Arc<Events> {
+        self.events.get(|| Events::of(&self.store))
+    }
 }
 
 impl Settings {

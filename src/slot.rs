@@ -1,6 +1,6 @@
 //! The token that this process serves, and what the process knows of generations.
 
-use crate::cache::SlotHeader;
+use crate::cache::{CachedToken, SlotHeader};
 use crate::clock::Moment;
 use crate::decide::{self, Serve};
 use crate::policy::FLIGHT_CHECK;
@@ -54,6 +54,12 @@ impl Slot {
         // Under the lock the version and the token belong together.
         self.header.put_cached(self.header.version(), &served.0);
         Some(served)
+    }
+
+    /// Returns the token as a cache keeps it that threads share.
+    pub fn snapshot(&self) -> Option<CachedToken> {
+        let held = self.held.read();
+        held.token.as_ref().map(|token| CachedToken::new(self.header.version(), token.clone()))
     }
 
     /// Returns the token if it may be served now, and whether it is due.

@@ -36,6 +36,7 @@ where
 /// What a source is told about the fetch it is to make.
 #[derive(Debug)]
 pub struct Attempt {
+    pub(crate) name: Arc<str>,
     pub(crate) owner: Arc<str>,
     pub(crate) generation: u64,
     pub(crate) carry: Option<Carried>,
@@ -77,6 +78,11 @@ impl Attempt {
     /// same store.
     pub fn exclusive(&self) -> Duration {
         self.lease.saturating_sub(self.age())
+    }
+
+    /// Returns the name of the token that is wanted.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the generation that the new token will have.

@@ -72,6 +72,11 @@ impl State {
         token.name() == self.name_hash
     }
 
+    /// Returns whether no flight or abandoned source is at work, and the store has all that was fetched.
+    pub fn is_idle(&self) -> bool {
+        !self.flights.is_running() && self.abandoned() == 0 && self.uncommitted.is_empty()
+    }
+
     /// Takes a token into use, of which so much was left at `asked_at`, unless the slot has had or refuses it.
     pub fn adopt(&self, stored: Stored, asked_at: Moment) {
         let Stored { generation, value, left, life, doubted } = stored;

@@ -2,6 +2,7 @@
 
 pub use crate::token::Secret;
 pub use error::{StoreError, StoreErrorKind};
+pub use feed::{Feed, Follow, Heard, Topic, Tuner};
 pub use messages::{
     Carried, Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Stored, TokenName,
 };
@@ -14,6 +15,7 @@ use std::time::Duration;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod error;
+mod feed;
 pub(crate) mod file;
 mod forward;
 pub(crate) mod memory;
@@ -99,6 +101,27 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError`] when it cannot subscribe; the flight then polls.
     fn subscribe(&self, name: &TokenName) -> Result<Box<dyn Subscription>, StoreError>;
 
+    /// Returns whether [`feed`](Store::feed) tells of many tokens at once. Defaults to false: then each token that a process
+    /// follows has a [subscription](Store::subscribe) of its own.
+    fn has_feed(&self) -> bool {
+        false
+    }
+
+    /// Subscribes to the changes of many tokens, of none at first. Called by the one thread that reads a store's events in a
+    /// process. Defaults to an error.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot subscribe; the thread then tries again, ever more rarely.
+    fn feed(&self) -> Result<Box<dyn Feed>, StoreError> {
+        Err(StoreError::new(StoreErrorKind::Other, "this store has no feed"))
+    }
+
+    /// Returns a number that all clones of this store have in common, and no other store of the process: what is on one store shares
+    /// its threads and its subscription. Defaults to none, so that each manager has its own.
+    fn number(&self) -> Option<u64> {
+        None
+    }
+
     /// Returns whether an updater is at work. Called by a flight that has just subscribed: if one is, its event is still to
     /// come; if not, the flight claims again. False is always a safe answer. Defaults to false.
     ///
@@ -111,7 +134,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Lets the others see that this updater is there, until what is returned is dropped or the process dies, however it dies; the
     /// lease is extended to `length` from now, as by `renew`. Called by the updater's flight once, while its source runs, unless that answers at once; and
-    /// dropped when the flight has ended. Defaults to `None`, which this may always answer: an updater that dies is then
+    /// dropped when the flight has ended. The store may do so by having the process's [feed](Store::feed) follow the
+    /// [presence](Topic::Presence), with `follow`, where there is one. Defaults to `None`, which this may always answer: an updater that dies is then
     /// replaced when its lease ends.
     ///
     /// # Errors
@@ -121,8 +145,9 @@ pub trait Store: Send + Sync + 'static {
         name: &TokenName,
         lease: &Lease,
         length: Duration,
+        follow: Option<Follow<'_>>,
     ) -> Result<Option<Box<dyn Send>>, StoreError> {
-        let _ = (name, lease, length);
+        let _ = (name, lease, length, follow);
         Ok(None)
     }
 
@@ -147,6 +172,12 @@ pub trait Store: Send + Sync + 'static {
     /// Returns the longest single exchange with the store; a verb may take several. The lease must be at least three times as
     /// long.
     fn timeout(&self) -> Duration;
+}
+
+/// Returns a number for [`Store::number`].
+pub(crate) fn next_number() -> u64 {
+    static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
 }
 
 /// A subscription to one token's changes. Dropping it ends it.

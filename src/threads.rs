@@ -23,11 +23,11 @@ impl Running {
     }
 }
 
-/// Counts one thread for as long as it lives.
-struct Ticket(Arc<Running>);
+/// Counts one thread, or one task of a thread that several managers share, for as long as it lives.
+pub struct Ticket(Arc<Running>);
 
 impl Ticket {
-    fn take(running: &Arc<Running>) -> Ticket {
+    pub fn take(running: &Arc<Running>) -> Ticket {
         *running.count.lock() += 1;
         Ticket(running.clone())
     }

@@ -335,6 +335,17 @@ fn only_a_used_up_budget_is_waited_for_and_only_within_the_deadline() {
 #[test]
 fn the_store_is_checked_ten_times_a_life_each_second_to_ten_seconds() {
     for (life, every) in [(None, S), (Some(5 * S), S), (Some(50 * S), 5 * S), (Some(7200 * S), 10 * S)] {
-        assert_eq!(decide::store_check(life), every);
+        assert_eq!(decide::store_check(life, 1), every);
+    }
+    // Of many tokens each is looked at more seldom, down to once in what is left of its life.
+    for (life, tokens, every) in [
+        (Some(7200 * S), 5, 50 * S),
+        (Some(7200 * S), 100_000, 7200 * S),
+        (Some(5 * S), 3, 3 * S),
+        (Some(S / 2), 100, S),
+        (None, 3, 3 * S),
+        (None, 100_000, 10 * S),
+    ] {
+        assert_eq!(decide::store_check(life, tokens), every, "{life:?} {tokens}");
     }
 }

@@ -42,7 +42,7 @@ fn all_but_synchronous_signals_are_blocked_in_the_librarys_own_threads_and_none_
         }
     }
     masks.sort();
-    let names = ["tkm-flight", "tkm-fresh", "tkm-pool-0", "tkm-source"];
+    let names = ["tkm-events", "tkm-flight", "tkm-fresh", "tkm-pool-0", "tkm-source"];
     assert_eq!(masks, names.map(|name| (name.to_owned(), !SYNCHRONOUS & !NEVER_BLOCKED)));
     assert_eq!(blocked("thread-self"), before);
     script.release();

@@ -285,7 +285,7 @@ fn every_form_of_url_logs_in_and_selects_its_database() {
         store.invalidate(&name(), generation).unwrap();
         assert_eq!(listener.wait(LONG).unwrap(), Some(Change::Invalidated(generation)), "{url}");
         assert!(!store.has_updater(&name()).unwrap());
-        let shown = store.show_presence(&name(), &granted(&store), LONG).unwrap().expect("a subscription");
+        let shown = store.show_presence(&name(), &granted(&store), LONG, None).unwrap().expect("a subscription");
         assert_eq!(store.presence(&name(), None).unwrap(), Presence::Assumed { listeners: 1 }, "{url}");
         drop(shown);
         let missed = || matches!(store.presence(&name(), None).unwrap(), Presence::Missing(_));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use std::{fmt::Write, process};
 use token_manager::internals::PerProcess;
 use token_manager::store::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored, Subscription,
-    TokenName,
+    Claim, Claimed, Committed, Failure, Feed, Follow, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored,
+    Subscription, TokenName,
 };
 use token_manager::{RedisStore, Store};
 
@@ -169,6 +169,18 @@ impl Store for Audited {
         self.inner.subscribe(name)
     }
 
+    fn has_feed(&self) -> bool {
+        self.inner.has_feed()
+    }
+
+    fn feed(&self) -> Result<Box<dyn Feed>, StoreError> {
+        self.inner.feed()
+    }
+
+    fn number(&self) -> Option<u64> {
+        self.inner.number()
+    }
+
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {
         self.inner.has_updater(name)
     }
@@ -178,8 +190,9 @@ impl Store for Audited {
         name: &TokenName,
         lease: &Lease,
         length: Duration,
+        follow: Option<Follow<'_>>,
     ) -> Result<Option<Box<dyn Send>>, StoreError> {
-        self.inner.show_presence(name, lease, length)
+        self.inner.show_presence(name, lease, length, follow)
     }
 
     fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {

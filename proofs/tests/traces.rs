@@ -260,7 +260,7 @@ impl Seen {
     fn run(&mut self, server: &RedisServer, redis: &RedisStore, name: &TokenName, verb: &Verb, own: &Verb) -> Answer {
         match (verb, own) {
             (Verb::Show { lease }, Verb::Show { lease: own }) => {
-                let held = redis.show_presence(name, own, HOUR).unwrap();
+                let held = redis.show_presence(name, own, HOUR, None).unwrap();
                 let is_shown = held.is_some();
                 self.shown = if is_shown { Some(lease.clone()) } else { self.shown.take() };
                 self.held.extend(held.map(|held| (lease.owner.clone(), held)));

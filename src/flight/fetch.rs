@@ -5,11 +5,11 @@ use crate::event::Event;
 use crate::flight::settle::{self, TimedFetch};
 use crate::policy::UNSEEN;
 use crate::reentrancy::ReentrancyGuard;
-use crate::settings::Settings;
+use crate::settings::Common;
 use crate::source::{Attempt, FetchError};
 use crate::state::{State, retry_while_exhausted};
 use crate::stats::Count;
-use crate::store::{Carried, Lease};
+use crate::store::{Carried, Follow, Lease, Topic};
 use crate::threads;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -130,8 +130,8 @@ impl Drop for AbandonedGuard<'_> {
 fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant) -> FetchResult {
     let _inside = ReentrancyGuard::enter(state.id);
     let Claimed { carry, lease: lease_length, at: claimed_at } = claimed;
-    let (owner, generation) = (lease.owner.clone(), lease.generation);
-    let attempt = Attempt { owner, generation, carry, claimed_at, lease: lease_length, deadline };
+    let (name, owner, generation) = (state.settings.name.name.clone(), lease.owner.clone(), lease.generation);
+    let attempt = Attempt { name, owner, generation, carry, claimed_at, lease: lease_length, deadline };
     let asked_at = Moment::now();
     // The panic's message may quote the secret; the program's panic hook has shown it as far as it likes.
     let fetched = catch_unwind(AssertUnwindSafe(|| state.settings.source.fetch(&attempt)))
@@ -143,9 +143,12 @@ fn call_source(state: &State, lease: &Lease, claimed: Claimed, deadline: Instant
 }
 
 fn show(state: &State, lease: &Lease) -> Shown {
-    let Settings { store, name, policy, .. } = &*state.settings;
+    let (name, Common { store, policy, .. }) = (&state.settings.name, &*state.settings.common);
     // The lease alone stands for an updater that cannot be seen.
-    store.show_presence(name, lease, policy.renewed_lease()).unwrap_or_else(|error| {
+    let events = state.settings.events();
+    let follow = |topic: &Topic| events.follow(topic.clone(), None).map(|followed| Box::new(followed) as Box<dyn Send>);
+    let follow = store.has_feed().then_some(&follow as Follow<'_>);
+    store.show_presence(name, lease, policy.renewed_lease(), follow).unwrap_or_else(|error| {
         log::debug!(target: "token_manager", "{name}: fetching unseen: {error}");
         None
     })

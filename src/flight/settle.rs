@@ -32,7 +32,7 @@ pub fn commit(state: &State, lease: &Lease, TimedFetch { fetched, asked_at }: Ti
         state.settings.emit(Event::Slow { generation, took, lifetime });
     }
     let mut result = Uncommitted { lease: lease.clone(), fetched, asked_at, received_at, usable, entry: None };
-    let Settings { journal, name, store, .. } = &*state.settings;
+    let (journal, name, store) = (&state.settings.journal, &state.settings.name, &state.settings.store);
     if let Some(journal) = journal {
         let file = format!("{generation}-{}-{}", lease.owner, lease.attempt);
         match journal.write(&file, &result.encode(&store.place(), name)) {
@@ -66,10 +66,10 @@ pub fn commit_kept(state: &State) -> Result<(), StoreError> {
 }
 
 /// Takes up what dead processes of this host have left in the journal.
-fn orphans(Settings { journal, name, store, .. }: &Settings) -> Vec<Uncommitted> {
-    let Some(journal) = journal else { return Vec::new() };
-    let place = store.place();
-    let read = |bytes: &[u8]| Uncommitted::decode(bytes, &place, name);
+fn orphans(settings: &Settings) -> Vec<Uncommitted> {
+    let Some(journal) = &settings.journal else { return Vec::new() };
+    let place = settings.store.place();
+    let read = |bytes: &[u8]| Uncommitted::decode(bytes, &place, &settings.name);
     let left = journal.orphans(|bytes| read(bytes).is_some()).into_iter();
     left.filter_map(|(entry, bytes)| Some(Uncommitted { entry: Some(entry), ..read(&bytes)? })).collect()
 }
@@ -80,7 +80,7 @@ fn commit_late(state: &State, kept: Uncommitted) -> Result<(), StoreError> {
         kept.settled();
         return Ok(());
     }
-    let Settings { store, name, .. } = &*state.settings;
+    let (store, name) = (&state.settings.store, &state.settings.name);
     // Where only the secret that it carries is of use, its token must not come back.
     let invalidated = if is_accepted { Ok(()) } else { store.invalidate(name, kept.generation()) };
     match invalidated.and_then(|()| try_commit(state, &kept)) {

@@ -65,6 +65,12 @@ impl<T: Clone> SingleFlight<T> {
         state.outcome.clone()
     }
 
+    /// Returns the outcome of this flight, or of a later one, if it has finished.
+    pub fn outcome(&self, number: u64) -> Option<T> {
+        let state = self.state.lock();
+        state.outcome.clone().filter(|_| state.finished >= number)
+    }
+
     /// Returns whether a flight runs.
     pub fn is_running(&self) -> bool {
         self.state.lock().is_running()

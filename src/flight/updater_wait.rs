@@ -3,7 +3,7 @@
 
 use crate::clock;
 use crate::decide;
-use crate::policy::{LISTENERS, SECOND_LOOK};
+use crate::policy::{Execution, LISTENERS, SECOND_LOOK};
 use crate::state::State;
 use crate::store::{Change, Lease, Presence, StoreError, Subscription};
 use std::thread;
@@ -51,7 +51,11 @@ impl UpdaterWait {
     fn wait_for_event(&mut self, state: &State, at_most: Duration) -> Result<Option<Change>, StoreError> {
         let (store, name) = (&state.settings.store, &state.settings.name);
         if self.subscription.is_none() {
-            self.subscription = Some(store.subscribe(name)?);
+            self.subscription = Some(match state.settings.policy.execution {
+                Execution::Background => state.settings.events().subscribe(name, None)?,
+                // The events' thread would be foreign to such a host.
+                Execution::Inline => store.subscribe(name)?,
+            });
             // The event may have passed before the subscription stood: then nobody fetches any more.
             if !store.has_updater(name).unwrap_or(false) {
                 return Ok(None);

@@ -190,7 +190,7 @@ impl Bench<'_> {
 
     /// Shows the updater and has it vanish; false where the store cannot tell, so that nobody misses it.
     fn is_missed_when_gone(&self, lease: &Lease) -> bool {
-        let Some(shown) = self.store.show_presence(&self.name, lease, LEASE).ok().flatten() else { return false };
+        let Some(shown) = self.store.show_presence(&self.name, lease, LEASE, None).ok().flatten() else { return false };
         assert!(matches!(self.look(Some(lease)), Presence::Assumed { .. } | Presence::Unknown));
         assert!(self.store.renew(&self.name, lease, LEASE).unwrap(), "a look at who is there takes nothing from it");
         assert_eq!(self.inspect().updater.unwrap().0, lease.to_string());
@@ -617,7 +617,7 @@ fn an_updater_is_missed_only_if_it_was_shown_and_then_its_lease_ends_at_the_seco
     assert_eq!(bench.look(Some(&lease)), Presence::Ended);
     assert_eq!((bench.inspect().updater, bench.look(Some(&lease))), (None, Presence::Ended));
     assert!(!bench.store.renew(&bench.name, &lease, LEASE).unwrap());
-    assert!(bench.store.show_presence(&bench.name, &lease, LEASE).unwrap().is_none(), "it has no lease any more");
+    assert!(bench.store.show_presence(&bench.name, &lease, LEASE, None).unwrap().is_none(), "it has no lease any more");
     assert_eq!(bench.commit(&lease, "late"), Committed::Written { doubted: false }, "it was the last grant");
 }
 

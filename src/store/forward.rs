@@ -1,8 +1,8 @@
 //! Stores behind pointers are stores.
 
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError, Stored,
-    Subscription, TokenName,
+    Claim, Claimed, Committed, Failure, Feed, Follow, Grant, Inspection, Lease, Pause, Presence, Store, StoreError,
+    Stored, Subscription, TokenName,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,18 @@ macro_rules! forward_unsealed {
             $inner.subscribe(name)
         }
 
+        fn has_feed(&$store) -> bool {
+            $inner.has_feed()
+        }
+
+        fn feed(&$store) -> Result<Box<dyn Feed>, StoreError> {
+            $inner.feed()
+        }
+
+        fn number(&$store) -> Option<u64> {
+            $inner.number()
+        }
+
         fn has_updater(&$store, name: &TokenName) -> Result<bool, StoreError> {
             $inner.has_updater(name)
         }
@@ -67,8 +79,9 @@ macro_rules! forward_unsealed {
             name: &TokenName,
             lease: &Lease,
             length: Duration,
+            follow: Option<Follow<'_>>,
         ) -> Result<Option<Box<dyn Send>>, StoreError> {
-            $inner.show_presence(name, lease, length)
+            $inner.show_presence(name, lease, length, follow)
         }
 
         fn presence(&$store, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {

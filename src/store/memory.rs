@@ -4,8 +4,8 @@ use super::forward::forward;
 use super::rules::{EgressState, GrantState};
 use super::state_store::{StateBackend, StateStore, Step};
 use super::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError,
-    StoreErrorKind, Stored, Subscription, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Feed, Follow, Grant, Inspection, Lease, Pause, Presence, Store,
+    StoreError, StoreErrorKind, Stored, Subscription, TokenName,
 };
 use crate::clock;
 use crate::fork::PerProcess;

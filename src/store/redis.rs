@@ -2,8 +2,8 @@
 
 use super::rules::emission_and_burst;
 use super::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError, Stored,
-    Subscription, TokenName,
+    Claim, Claimed, Committed, Failure, Feed, Follow, Grant, Inspection, Lease, Pause, Presence, Store, StoreError,
+    Stored, Subscription, TokenName, Topic, next_number,
 };
 use crate::fork::PerProcess;
 use crate::policy::{FIRST_PAUSE, MAX_PAUSE};
@@ -24,6 +24,7 @@ mod connections;
 mod dial;
 mod durability;
 mod failure;
+mod feed;
 #[cfg(feature = "pool")]
 mod lent;
 mod log;
@@ -47,6 +48,7 @@ mod tls_client;
 #[path = "redis/no_tls_client.rs"]
 mod tls_client;
 mod url;
+mod waker;
 
 pub use log::LogEntry;
 pub use login::Login;
@@ -78,6 +80,7 @@ pub use tls::Tls;
 pub struct RedisStore(Arc<Shared>);
 
 struct Shared {
+    number: u64,
     scripts: Scripts,
     connections: Box<dyn Connections>,
 }
@@ -172,7 +175,11 @@ impl RedisStore {
     }
 
     fn on(connections: impl Connections + 'static) -> RedisStore {
-        RedisStore(Arc::new(Shared { scripts: Scripts::new(), connections: Box::new(connections) }))
+        RedisStore(Arc::new(Shared {
+            number: next_number(),
+            scripts: Scripts::new(),
+            connections: Box::new(connections),
+        }))
     }
 
     fn run(&self, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Reply, StoreError> {
@@ -184,19 +191,9 @@ impl RedisStore {
         self.0.connections.run(true, script, keys, args).map(Reply)
     }
 
-    /// The channel of a grant's tokens.
+    /// The channel of the changes of a grant's tokens.
     fn channel(&self, name: &TokenName) -> Result<String, StoreError> {
-        self.channel_of(name, "events")
-    }
-
-    /// What the channel begins with that an updater of the grant holds; its owner follows.
-    fn presence_channel(&self, name: &TokenName) -> Result<String, StoreError> {
-        Ok(self.channel_of(name, "present")? + ":")
-    }
-
-    /// A channel of a grant, which is its database's alone: Redis itself publishes to all databases.
-    fn channel_of(&self, name: &TokenName, part: &str) -> Result<String, StoreError> {
-        Ok(grant_key(name, &format!("{part}:{}", self.0.connections.database()?)))
+        Ok(events_channel(name, self.0.connections.database()?))
     }
 
     /// Extends a lease, and writes into it that its updater can be seen, if that is new.
@@ -216,6 +213,18 @@ fn key(name: &TokenName, part: &str) -> String {
 /// The keys that the tokens of a grant share: `namespace:{group}:grant:part`.
 fn grant_key(name: &TokenName, part: &str) -> String {
     key(&name.of_grant(), part)
+}
+
+// Channels are of one database alone: Redis itself publishes to all.
+
+/// The channel of the changes of a grant's tokens.
+fn events_channel(name: &TokenName, database: i64) -> String {
+    grant_key(name, &format!("events:{database}"))
+}
+
+/// The channel that an updater of the grant holds.
+fn presence_channel(name: &TokenName, database: i64, owner: &str) -> String {
+    grant_key(name, &format!("present:{database}:{owner}"))
 }
 
 /// The keys of an egress, for all tokens of the group: `namespace:{group}:part:egress`.
@@ -344,20 +353,41 @@ impl Store for RedisStore {
         name: &TokenName,
         lease: &Lease,
         length: Duration,
+        follow: Option<Follow<'_>>,
     ) -> Result<Option<Box<dyn Send>>, StoreError> {
-        if !self.0.connections.scripts_see_subscribers() {
+        let connections = &self.0.connections;
+        if !connections.scripts_see_subscribers() {
             return Ok(None);
         }
         // The kernel closes the connection of a dead process, and of no paused or unreachable one.
-        let shown = self.0.connections.subscribe(self.presence_channel(name)? + &lease.owner)?;
-        Ok(self.extend(name, lease, length, true)?.then(|| Box::new(shown) as Box<dyn Send>))
+        let shown: Box<dyn Send> = match follow {
+            Some(follow) => follow(&Topic::Presence(name.of_grant(), lease.owner.to_string()))?,
+            None => Box::new(connections.subscribe(presence_channel(name, connections.database()?, &lease.owner))?),
+        };
+        Ok(self.extend(name, lease, length, true)?.then_some(shown))
     }
 
     fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {
-        let (events, present) = (self.channel(name)?, self.presence_channel(name)?);
+        let (events, present) = (self.channel(name)?, presence_channel(name, self.0.connections.database()?, ""));
         let missed = missed.map(Lease::to_string).unwrap_or_default();
         let args = [&events, &present, &missed].map(|arg| arg.as_bytes());
         self.run(&self.0.scripts.presence, &[&grant_key(name, "updater")], &args)?.presence()
+    }
+
+    fn has_feed(&self) -> bool {
+        self.0.connections.has_feed()
+    }
+
+    fn feed(&self) -> Result<Box<dyn Feed>, StoreError> {
+        let database = self.0.connections.database()?;
+        self.0.connections.feed(Box::new(move |topic| match topic {
+            Topic::Changes(grant) => events_channel(grant, database),
+            Topic::Presence(grant, owner) => presence_channel(grant, database, owner),
+        }))
+    }
+
+    fn number(&self) -> Option<u64> {
+        Some(self.0.number)
     }
 
     fn has_updater(&self, name: &TokenName) -> Result<bool, StoreError> {

@@ -5,8 +5,8 @@ mod seal;
 
 use super::forward::forward_unsealed;
 use super::{
-    Carried, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Secret, Store, StoreError,
-    Stored, Subscription, TokenName,
+    Carried, Claim, Claimed, Committed, Failure, Feed, Follow, Grant, Inspection, Lease, Pause, Presence, Secret,
+    Store, StoreError, Stored, Subscription, TokenName,
 };
 pub use keyring::{Keyring, SealingKey};
 use seal::Place;

@@ -5,7 +5,7 @@
 //! store when that is back, by the process that fetched it, as a late commit: doubt settles which token is the last.
 
 use super::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, Store, StoreError,
+    Change, Claim, Claimed, Committed, Failure, Follow, Grant, Inspection, Lease, Pause, Presence, Store, StoreError,
     StoreErrorKind, Stored, Subscription, TokenName,
 };
 use crate::clock::{self, Moment};
@@ -404,11 +404,17 @@ impl Store for WhenAway {
         }
     }
 
-    fn show_presence(&self, name: &TokenName, lease: &Lease, length: Duration) -> Answer<Option<Box<dyn Send>>> {
+    fn show_presence(
+        &self,
+        name: &TokenName,
+        lease: &Lease,
+        length: Duration,
+        follow: Option<Follow<'_>>,
+    ) -> Answer<Option<Box<dyn Send>>> {
         if self.0.is_of_host(name, lease) {
-            return self.0.host.show_presence(name, lease, length);
+            return self.0.host.show_presence(name, lease, length, follow);
         }
-        self.0.ask(|fleet| fleet.show_presence(name, lease, length))
+        self.0.ask(|fleet| fleet.show_presence(name, lease, length, follow))
     }
 
     fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Answer<Presence> {

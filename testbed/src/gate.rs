@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use token_manager::Store;
 use token_manager::store::{
-    Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored, Subscription,
-    TokenName,
+    Claim, Claimed, Committed, Failure, Follow, Grant, Inspection, Lease, Pause, Presence, StoreError, Stored,
+    Subscription, TokenName,
 };
 
 /// Where calls wait.
@@ -117,8 +117,9 @@ impl Store for Gated {
         name: &TokenName,
         lease: &Lease,
         length: Duration,
+        follow: Option<Follow<'_>>,
     ) -> Result<Option<Box<dyn Send>>, StoreError> {
-        self.gate.around("show_presence", || self.store.show_presence(name, lease, length))
+        self.gate.around("show_presence", || self.store.show_presence(name, lease, length, follow))
     }
 
     fn presence(&self, name: &TokenName, missed: Option<&Lease>) -> Result<Presence, StoreError> {

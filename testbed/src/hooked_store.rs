@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use token_manager::store::{
-    Change, Claim, Claimed, Committed, Failure, Grant, Inspection, Lease, Pause, Presence, StoreError, StoreErrorKind,
-    Stored, Subscription, TokenName,
+    Change, Claim, Claimed, Committed, Failure, Follow, Grant, Inspection, Lease, Pause, Presence, StoreError,
+    StoreErrorKind, Stored, Subscription, TokenName,
 };
 use token_manager::{MemoryStore, Store};
 
@@ -107,7 +107,13 @@ impl Store for HookedStore {
     }
 
     /// Until `vanish`.
-    fn show_presence(&self, _: &TokenName, _: &Lease, _: Duration) -> Answer<Option<Box<dyn Send>>> {
+    fn show_presence(
+        &self,
+        _: &TokenName,
+        _: &Lease,
+        _: Duration,
+        _: Option<Follow<'_>>,
+    ) -> Answer<Option<Box<dyn Send>>> {
         self.hook("show_presence")?;
         Ok(Some(Box::new(Shown(self.clone()))))
     }

@@ -1,7 +1,7 @@
 //! What a store asks of its connections, whosever they are.
 
 use super::script::Script;
-use crate::store::{StoreError, Subscription};
+use crate::store::{Feed, StoreError, Subscription, Topic};
 use redis::Value;
 use std::time::Duration;
 
@@ -16,6 +16,10 @@ pub trait Connections: Send + Sync {
 
     fn exists(&self, key: &str) -> Result<bool, StoreError>;
     fn subscribe(&self, channel: String) -> Result<Box<dyn Subscription>, StoreError>;
+    /// Returns whether one connection tells of many channels.
+    fn has_feed(&self) -> bool;
+    /// Subscribes to what is wished by and by; a topic has this channel.
+    fn feed(&self, channel: Box<dyn Fn(&Topic) -> String + Send>) -> Result<Box<dyn Feed>, StoreError>;
     /// Returns whether a script sees who is subscribed: it does where all talk to one server, and not in a Redis Cluster, whose
     /// nodes each know their own subscribers alone.
     fn scripts_see_subscribers(&self) -> bool;

@@ -3,7 +3,7 @@
 use super::connections::Connections;
 use super::failure::{breaks, failure};
 use super::script::Script;
-use crate::store::{StoreError, StoreErrorKind, Subscription};
+use crate::store::{Feed, StoreError, StoreErrorKind, Subscription, Topic};
 use r2d2::ManageConnection;
 use redis::{Cmd, ConnectionLike, RedisResult, Value, cmd};
 use std::process;
@@ -76,6 +76,10 @@ impl Lent {
     }
 }
 
+fn silent() -> StoreError {
+    StoreError::new(StoreErrorKind::Other, "a pool of the program's tells of no changes")
+}
+
 impl Connections for Lent {
     /// Runs it once more, on another connection, if the first broke: a verb answers the same to a repetition.
     fn run(&self, goes_first: bool, script: &Script, keys: &[&str], args: &[&[u8]]) -> Result<Value, StoreError> {
@@ -95,7 +99,15 @@ impl Connections for Lent {
     }
 
     fn subscribe(&self, _: String) -> Result<Box<dyn Subscription>, StoreError> {
-        Err(StoreError::new(StoreErrorKind::Other, "a pool of the program's tells of no changes"))
+        Err(silent())
+    }
+
+    fn has_feed(&self) -> bool {
+        false
+    }
+
+    fn feed(&self, _: Box<dyn Fn(&Topic) -> String + Send>) -> Result<Box<dyn Feed>, StoreError> {
+        Err(silent())
     }
 
     fn scripts_see_subscribers(&self) -> bool {

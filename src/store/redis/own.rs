@@ -5,12 +5,13 @@ use super::connection::Connection;
 use super::connections::Connections;
 use super::durability::Durability;
 use super::failure::failure;
+use super::feed::RedisFeed;
 use super::pool::Pool;
 use super::route::Route;
 use super::script::Script;
 use super::subscription::RedisSubscription;
 use crate::fork::PerProcess;
-use crate::store::{StoreError, Subscription};
+use crate::store::{Feed, StoreError, Subscription, Topic};
 use redis::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,14 @@ impl Connections for Own {
     fn subscribe(&self, channel: String) -> Result<Box<dyn Subscription>, StoreError> {
         let subscribed = RedisSubscription::subscribe(self.connector.clone(), channel);
         Ok(Box::new(subscribed.map_err(failure)?))
+    }
+
+    fn has_feed(&self) -> bool {
+        true
+    }
+
+    fn feed(&self, channel: Box<dyn Fn(&Topic) -> String + Send>) -> Result<Box<dyn Feed>, StoreError> {
+        Ok(Box::new(RedisFeed::open(self.connector.clone(), channel).map_err(failure)?))
     }
 
     fn scripts_see_subscribers(&self) -> bool {

@@ -4,6 +4,8 @@ use crate::clock;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 #[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,6 +14,10 @@ use std::time::{Duration, Instant};
 pub trait Socket: Send {
     fn read_until(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize>;
     fn write_until(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<usize>;
+
+    /// By what the system knows it, to wait until there is something to read.
+    #[cfg(unix)]
+    fn fd(&self) -> BorrowedFd<'_>;
 
     /// Sends what is held back.
     fn flush_until(&mut self, _deadline: Instant) -> io::Result<()> {
@@ -58,6 +64,11 @@ fn step<T>(deadline: Instant, mut step: impl FnMut(Duration) -> io::Result<T>) -
 }
 
 impl Socket for TcpStream {
+    #[cfg(unix)]
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
     fn read_until(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         step(deadline, |left| self.set_read_timeout(Some(left)).and_then(|()| self.read(buffer)))
     }
@@ -69,6 +80,10 @@ impl Socket for TcpStream {
 
 #[cfg(unix)]
 impl Socket for UnixStream {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.as_fd()
+    }
+
     fn read_until(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         step(deadline, |left| self.set_read_timeout(Some(left)).and_then(|()| self.read(buffer)))
     }

@@ -25,6 +25,11 @@ impl Stream {
         self.renew_at.is_some_and(|renew_at| clock::left(renew_at).is_zero())
     }
 
+    #[cfg(unix)]
+    pub fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.fd()
+    }
+
     pub fn send(&mut self, bytes: &[u8], deadline: Instant) -> RedisResult<()> {
         let mut socket = Limited { socket: &mut *self.socket, deadline };
         Ok(socket.write_all(bytes).and_then(|()| socket.flush())?)

@@ -155,6 +155,11 @@ impl TlsSocket {
 }
 
 impl Socket for TlsSocket {
+    #[cfg(unix)]
+    fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.tcp.fd()
+    }
+
     fn read_until(&mut self, buffer: &mut [u8], deadline: Instant) -> io::Result<usize> {
         self.until(deadline, |stream| stream.read(buffer))
     }

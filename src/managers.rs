@@ -1,0 +1,265 @@
+//! Many tokens on one store and one source, each under a key: what multi-tenant programs call.
+
+use crate::builder::Builder;
+use crate::clock::Moment;
+use crate::error::Error;
+use crate::fork::PerProcess;
+use crate::keep_fresh::{self, FreshGuard};
+use crate::keys::Keys;
+use crate::locks::Mutex;
+use crate::manager::{TokenManager, Verdict};
+use crate::settings::Common;
+use crate::source::{Attempt, FetchError, Fetched};
+use crate::token::Token;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+/// Hands out the tokens of many keys: of tenants, users, audiences. Made by [`Builder::keyed`]. Clones share everything; any thread
+/// may use any clone.
+///
+/// Each key has a token, a flight, failures and pauses of its own, as if it had a [`TokenManager`] of its own; what fails for one
+/// hurts no other. The fleet meets under the name `<name of the builder>:<key>`. Without a [group](Builder::group) each key is a
+/// group by itself, with its own budget, and its keys lie where a Redis Cluster puts them; with one, all keys share its budget and
+/// its slot.
+#[derive(Clone)]
+pub struct TokenManagers(Arc<Shared>);
+
+struct Shared {
+    builder: Builder,
+    common: Arc<Common>,
+    each: Option<Box<Each>>,
+    max_keys: usize,
+    forget_after: Duration,
+    keys: PerProcess<Keys>,
+    /// Who keeps all tokens fresh.
+    fresh: PerProcess<Mutex<Vec<Weak<()>>>>,
+    /// When unused keys are looked for again, in nanoseconds of the monotonic clock.
+    sweep_at: AtomicU64,
+}
+
+type Each = dyn Fn(&str, Builder) -> Builder + Send + Sync;
+
+/// The settings of [`TokenManagers`], changed one by one and checked by [`build`](KeyedBuilder::build).
+#[must_use]
+pub struct KeyedBuilder {
+    builder: Builder,
+    each: Option<Box<Each>>,
+    max_keys: usize,
+    forget_after: Duration,
+}
+
+impl Builder {
+    /// Makes these the settings of many tokens, each under a key, which this source fetches by key. The builder's name is put
+    /// before each key.
+    pub fn keyed(
+        self,
+        source: impl Fn(&str, &Attempt) -> Result<Fetched, FetchError> + Send + Sync + 'static,
+    ) -> KeyedBuilder {
+        let prefix = self.prefix().len();
+        let builder = self.source(move |attempt: &Attempt| source(&attempt.name()[prefix..], attempt));
+        KeyedBuilder { builder, each: None, max_keys: 100_000, forget_after: Duration::from_secs(3600) }
+    }
+}
+
+impl KeyedBuilder {
+    /// Changes the settings of some keys: called with each key that is asked for first, and with the settings that all have.
+    /// Called on the thread that asks, with no lock held. Defaults to the same settings for all.
+    pub fn each(mut self, settings: impl Fn(&str, Builder) -> Builder + Send + Sync + 'static) -> KeyedBuilder {
+        self.each = Some(Box::new(settings));
+        self
+    }
+
+    /// Limits how many keys this process keeps: for one more, idle ones are forgotten that nobody has asked for the longest. Those
+    /// with a [handle](TokenManagers::manager) outside, or a flight at work, are kept in any number. Defaults to 100,000.
+    pub fn max_keys(mut self, count: usize) -> KeyedBuilder {
+        self.max_keys = count;
+        self
+    }
+
+    /// Sets how long this process keeps a key that nobody asks for; the store keeps its token all the same. Defaults to an hour.
+    pub fn forget_after(mut self, span: Duration) -> KeyedBuilder {
+        self.forget_after = span;
+        self
+    }
+
+    /// Makes the managers; never talks to the store or the issuer.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as [`Builder::build`], and if not one key may be kept, or none for a
+    /// millisecond.
+    pub fn build(mut self) -> Result<TokenManagers, Error> {
+        if self.max_keys == 0 {
+            return Err(Error::config("max_keys is 0; it must be 1 or more"));
+        }
+        if self.forget_after < Duration::from_millis(1) {
+            return Err(Error::config(format!("forget_after is {:?}; it must be 1 ms or longer", self.forget_after)));
+        }
+        self.builder.token_name()?;
+        let common = self.builder.common()?;
+        let keys = PerProcess::new(Keys::new(self.builder.prefix().len()));
+        let KeyedBuilder { builder, each, max_keys, forget_after } = self;
+        let sweep_at = AtomicU64::new(0);
+        Ok(TokenManagers(Arc::new(Shared {
+            builder,
+            common,
+            each,
+            max_keys,
+            forget_after,
+            keys,
+            fresh: PerProcess::default(),
+            sweep_at,
+        })))
+    }
+}
+
+impl TokenManagers {
+    /// Returns a token of this key that is valid now, waiting for one no longer than the deadline of the settings (15 seconds by
+    /// default).
+    ///
+    /// # Errors
+    /// As [`TokenManager::get_within`], and [`ErrorKind::Config`](crate::ErrorKind::Config) if the key cannot be part of a name (1
+    /// to 200 bytes with the builder's, without braces, spaces and control characters) or its settings contradict each other.
+    #[inline]
+    pub fn get(&self, key: &str) -> Result<Token, Error> {
+        match self.0.keys.latest().hit(key) {
+            Some(token) => Ok(token),
+            None => self.acquire(key, None),
+        }
+    }
+
+    /// As [`get`](TokenManagers::get), waiting no longer than this; with zero it never blocks, as
+    /// [`TokenManager::get_within`].
+    ///
+    /// # Errors
+    /// As [`get`](TokenManagers::get).
+    #[inline]
+    pub fn get_within(&self, key: &str, within: Duration) -> Result<Token, Error> {
+        match self.0.keys.latest().hit(key) {
+            Some(token) => Ok(token),
+            None => self.acquire(key, Some(within)),
+        }
+    }
+
+    #[cold]
+    fn acquire(&self, key: &str, within: Option<Duration>) -> Result<Token, Error> {
+        let manager = self.manager(key)?;
+        let token = manager.get_uncached(within)?;
+        self.keys().publish(key, &manager);
+        Ok(token)
+    }
+
+    /// Returns the manager of this key: the fastest way to a token that is asked for often, and to all that a manager can do. As
+    /// long as a clone of it lives, its key is not forgotten.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), as [`get`](TokenManagers::get).
+    pub fn manager(&self, key: &str) -> Result<TokenManager, Error> {
+        let keys = self.keys();
+        self.sweep(keys);
+        if let Some(manager) = keys.find(key) {
+            return Ok(manager);
+        }
+        if key.is_empty() {
+            return Err(Error::config("the key is empty; each token needs one"));
+        }
+        let Shared { builder, common, each, max_keys, .. } = &*self.0;
+        let builder = builder.for_name(&format!("{}{key}", builder.prefix()), common);
+        let builder = each.iter().fold(builder, |builder, each| each(key, builder));
+        let manager = builder.build()?;
+        keys.make_place(*max_keys);
+        let kept = keys.insert(manager.clone());
+        if kept.is(&manager) {
+            let fresh = self.fresh().lock();
+            fresh
+                .iter()
+                .filter(|lives| lives.strong_count() > 0)
+                .try_for_each(|lives| kept.keep_while(lives.clone()))?;
+        }
+        Ok(kept)
+    }
+
+    /// Tells the fleet that the API refused this token of this key, as [`TokenManager::invalidate`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), as [`get`](TokenManagers::get).
+    pub fn invalidate(&self, key: &str, token: &Token) -> Result<(), Error> {
+        self.manager(key)?.invalidate(token);
+        Ok(())
+    }
+
+    /// Calls an API with a token of this key, as [`TokenManager::with_token`].
+    ///
+    /// # Errors
+    /// As [`get`](TokenManagers::get), for the first token and for the second.
+    pub fn with_token<T>(&self, key: &str, mut call: impl FnMut(&Token) -> Verdict<T>) -> Result<T, Error> {
+        let token = self.get(key)?;
+        if let Verdict::Accepted(answer) = call(&token) {
+            return Ok(answer);
+        }
+        self.invalidate(key, &token)?;
+        match call(&self.get(key)?) {
+            Verdict::Accepted(answer) | Verdict::Unauthorized(answer) => Ok(answer),
+        }
+    }
+
+    /// Forgets a key in this process, at once and whoever uses it; the store keeps its token. Handles go on. Returns whether
+    /// the key was there.
+    pub fn forget(&self, key: &str) -> bool {
+        self.keys().forget(key)
+    }
+
+    /// Returns how many keys this process keeps.
+    pub fn len(&self) -> usize {
+        self.keys().len()
+    }
+
+    /// Returns whether this process keeps no key.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Keeps the tokens of all keys fresh that this process keeps, and of those to come, until the guard is dropped: takes over
+    /// what any process commits, and refreshes what nobody asks for before it expires, until its key is forgotten. One thread does
+    /// so for all, with one subscription. After a fork the child has to call it again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
+    pub fn keep_fresh(&self) -> Result<FreshGuard, Error> {
+        let (guard, lives) = keep_fresh::guard(&self.0.common);
+        let mut fresh = self.fresh().lock();
+        fresh.retain(|lives| lives.strong_count() > 0);
+        fresh.push(lives.clone());
+        drop(fresh);
+        self.keys().managers().iter().try_for_each(|manager| manager.keep_while(lives.clone()))?;
+        Ok(guard)
+    }
+
+    fn fresh(&self) -> &Mutex<Vec<Weak<()>>> {
+        self.0.fresh.get(Default::default)
+    }
+
+    fn sweep(&self, keys: &Keys) {
+        let Shared { forget_after, sweep_at, .. } = &*self.0;
+        let (now, last) = (Moment::now(), sweep_at.load(Ordering::Relaxed));
+        if now.mono < last {
+            return;
+        }
+        let next = now.after(*forget_after / 4).mono;
+        // Another thread that was here first does it.
+        if sweep_at.compare_exchange(last, next, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            keys.forget_unused_for(*forget_after);
+        }
+    }
+
+    fn keys(&self) -> &Keys {
+        self.0.keys.get_or_inherit(Keys::forked)
+    }
+}
+
+impl fmt::Debug for TokenManagers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenManagers").field("prefix", &self.0.builder.prefix()).field("keys", &self.len()).finish()
+    }
+}
