@@ -104,6 +104,7 @@ fn wait_for_flight(state: &Arc<State>, deadline: Instant) -> Result<Outcome, Err
     // A deadline of zero waits for nothing.
     let _waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(state.id)).transpose()?;
     let number = run::join(state, Need::Token, flight_deadline, CallingThread::LentUntil(deadline));
+    run::hurry(state);
     state.flights.wait(number, deadline).ok_or_else(|| timed_out(state))
 }
 

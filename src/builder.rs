@@ -7,7 +7,7 @@ use crate::fork::PerProcess;
 use crate::journal::Journal;
 use crate::manager::TokenManager;
 use crate::policy::{Budget, Execution, Policy, Portion};
-use crate::settings::{Common, Settings};
+use crate::settings::{Common, Keyed, Settings};
 use crate::source::TokenSource;
 use crate::store::file::FileStore;
 use crate::store::redis::{RedisOptions, RedisStore};
@@ -33,6 +33,7 @@ pub struct Builder {
     journal: Option<PathBuf>,
     /// What it goes by where nothing else is set.
     base: Option<Arc<Common>>,
+    keyed: Option<Arc<Keyed>>,
 }
 
 enum Backing {
@@ -63,12 +64,18 @@ impl Builder {
             observer: None,
             journal: None,
             base: None,
+            keyed: None,
         }
     }
 
     /// What stands before each key.
     pub(crate) fn prefix(&self) -> String {
         format!("{}:", self.name)
+    }
+
+    /// Makes the token one of many.
+    pub(crate) fn among(self, keyed: Arc<Keyed>) -> Builder {
+        Builder { keyed: Some(keyed), ..self }
     }
 
     /// Starts the settings of one more token, of this name: those of this builder, of which `base` was made, until others are set.
@@ -266,6 +273,7 @@ impl Builder {
             && source.is_none()
             && observer.is_none()
             && journal.is_none()
+            && self.when_away.is_none()
             && (&shared.egress, &shared.policy) == (&self.egress, &self.policy)
         {
             return Ok(shared.clone());
@@ -301,7 +309,8 @@ impl Builder {
         let observer = observer.or_else(|| base.and_then(|base| base.observer.clone()));
         let (egress, policy) = (self.egress.clone(), self.policy.clone());
         let events = PerProcess::new(Events::of(&store));
-        Ok(Arc::new(Common { egress, policy, store, source, observer, journal, events }))
+        let keyed = base.and_then(|base| base.keyed.clone()).or_else(|| self.keyed.take());
+        Ok(Arc::new(Common { egress, policy, store, source, observer, journal, events, keyed }))
     }
 }
 

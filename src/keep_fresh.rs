@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::flight::run::{self, CallingThread, Need};
 use crate::flight::settle;
 use crate::fork::PerProcess;
-use crate::policy::{FLIGHT_POLL, KEEP_FRESH_BACKOFF, LONGEST_REST, STOP_POLL};
+use crate::policy::{KEEP_FRESH_BACKOFF, LONGEST_REST, STOP_POLL};
 use crate::settings::Common;
 use crate::state::State;
 use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
@@ -202,7 +202,9 @@ impl Step<'_> {
     fn run(&mut self) {
         self.note_flight();
         if self.flight.is_some() {
-            return; // what it took over meanwhile, the flight would ask for a newer one than
+            // What is told meanwhile waits: than what it took over, the flight would ask for a newer one.
+            let received = self.receive_all();
+            return self.note_errors(received);
         }
         let inspected = self.inspect_if_due();
         if let Err(error) = &inspected {
@@ -221,7 +223,7 @@ impl Step<'_> {
     fn next(&self) -> Duration {
         let (now, pokes) = (Moment::now(), self.state.settings.events().pokes());
         if self.flight.is_some() {
-            return FLIGHT_POLL;
+            return LONGEST_REST; // its end pokes
         }
         if !pokes {
             return Duration::ZERO; // it listens in its steps
@@ -277,12 +279,16 @@ impl Step<'_> {
         Ok(())
     }
 
+    /// Returns what has the next step taken at once.
+    fn poke(&self) -> impl Fn() + Send + Sync + use<> {
+        let (scheduler, number) = (self.scheduler.clone(), self.number);
+        move || scheduler.upgrade().iter().for_each(|scheduler| scheduler.poke(number))
+    }
+
     fn subscribe(&mut self) -> Result<(), StoreError> {
         if self.subscription.is_none() {
-            let (scheduler, number) = (self.scheduler.clone(), self.number);
-            let poke = move || scheduler.upgrade().iter().for_each(|scheduler| scheduler.poke(number));
             let settings = &self.state.settings;
-            let subscription = settings.events().subscribe(&settings.name, Some(Box::new(poke)))?;
+            let subscription = settings.events().subscribe(&settings.name, Some(Box::new(self.poke())))?;
             self.keeper.subscription = Some(subscription);
         }
         Ok(())
@@ -333,6 +339,8 @@ impl Step<'_> {
         if let Some(subscription) = &mut self.subscription
             && let Err(error) = subscription.check()
         {
+            // What it has told before it was lost counts.
+            let _ = self.receive_all();
             self.subscription = None;
             return Err(error);
         }
@@ -403,7 +411,10 @@ impl Step<'_> {
     fn restore(&mut self) -> Result<(), StoreError> {
         let Some((token, _)) = self.state.slot.peek() else { return Ok(()) };
         let generation = token.generation();
-        if self.confirmed == Some(generation) && !Moment::now().reached(token.refresh_at()) {
+        let Announced { committed, doubted, invalidated } = self.announced;
+        let is_confirmed = self.confirmed == Some(generation) || committed == generation;
+        let is_refuted = generation <= doubted.max(invalidated);
+        if is_confirmed && !is_refuted && !Moment::now().reached(token.refresh_at()) {
             let (store, name) = (&self.state.settings.store, &self.state.settings.name);
             if store.offer(name, &self.state.as_stored(&token))? {
                 log::info!(target: "token_manager", "{name}: gave generation {generation} back to a store that had lost it");
@@ -433,6 +444,7 @@ impl Step<'_> {
         let deadline = run::default_flight_deadline(&self.state);
         let number = run::join(&self.state, need, deadline, CallingThread::LentUntil(deadline));
         self.flight = Some(number);
+        self.state.flights.when_finished(number, Box::new(self.poke()));
     }
 
     /// Notes how the flight ended, if it has.

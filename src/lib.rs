@@ -43,7 +43,7 @@
 //! | 3 | `state` | what one process knows of one token |
 //! | 2 | `slot` `cache` `failures` `facade` `uncommitted` `settings` `events` `identity` `reentrancy` `flight/single` `store/redis` `store/file` `store/memory` `store/sealed` `store/when_away` | its parts; the stores |
 //! | 1 | `decide` `store/rules` `store` `store/messages` `store/feed` `store/error` `source` `event` `stats` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
-//! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
+//! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `workers` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -81,6 +81,7 @@ mod sync;
 mod threads;
 mod token;
 mod uncommitted;
+mod workers;
 
 pub use builder::Builder;
 pub use error::{Error, ErrorKind, FailureClass};
@@ -88,7 +89,7 @@ pub use event::Event;
 pub use keep_fresh::FreshGuard;
 pub use manager::{TokenManager, Verdict};
 pub use managers::{KeyedBuilder, TokenManagers};
-pub use openmetrics::openmetrics;
+pub use openmetrics::{Counted, openmetrics};
 pub use policy::{Budget, Execution, Portion};
 pub use source::{Attempt, FetchError, Fetched, TokenSource};
 pub use stats::{ByClass, ByKind, Histogram, Stats};

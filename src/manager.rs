@@ -146,7 +146,7 @@ impl TokenManager {
     pub fn stats(&self) -> Stats {
         let state = self.state();
         let expires_in = state.slot.peek().map(|(token, _)| token.expires_in());
-        Stats { abandoned: state.abandoned() as u64, expires_in, ..state.counters.stats() }
+        Stats { abandoned: state.abandoned() as u64, expires_in, ..state.counters().stats() }
     }
 
     /// Returns what the store knows of the token, in one exchange that changes nothing.

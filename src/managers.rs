@@ -8,9 +8,13 @@ use crate::keep_fresh::{self, FreshGuard};
 use crate::keys::Keys;
 use crate::locks::Mutex;
 use crate::manager::{TokenManager, Verdict};
-use crate::settings::Common;
+use crate::openmetrics::Counted;
+use crate::settings::{Common, Keyed};
 use crate::source::{Attempt, FetchError, Fetched};
+use crate::stats::Stats;
+use crate::store::TokenName;
 use crate::token::Token;
+use crate::workers::Workers;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -29,6 +33,7 @@ pub struct TokenManagers(Arc<Shared>);
 struct Shared {
     builder: Builder,
     common: Arc<Common>,
+    keyed: Arc<Keyed>,
     each: Option<Box<Each>>,
     max_keys: usize,
     forget_after: Duration,
@@ -39,6 +44,9 @@ struct Shared {
     sweep_at: AtomicU64,
 }
 
+/// A flight has a thread, and so has its source.
+const WORKERS_OF_FLIGHT: usize = 2;
+
 type Each = dyn Fn(&str, Builder) -> Builder + Send + Sync;
 
 /// The settings of [`TokenManagers`], changed one by one and checked by [`build`](KeyedBuilder::build).
@@ -48,6 +56,8 @@ pub struct KeyedBuilder {
     each: Option<Box<Each>>,
     max_keys: usize,
     forget_after: Duration,
+    workers: usize,
+    workers_per_group: usize,
 }
 
 impl Builder {
@@ -59,7 +69,14 @@ impl Builder {
     ) -> KeyedBuilder {
         let prefix = self.prefix().len();
         let builder = self.source(move |attempt: &Attempt| source(&attempt.name()[prefix..], attempt));
-        KeyedBuilder { builder, each: None, max_keys: 100_000, forget_after: Duration::from_secs(3600) }
+        KeyedBuilder {
+            builder,
+            each: None,
+            max_keys: 100_000,
+            forget_after: Duration::from_secs(3600),
+            workers: 64,
+            workers_per_group: 16,
+        }
     }
 }
 
@@ -84,11 +101,26 @@ impl KeyedBuilder {
         self
     }
 
+    /// Limits how many threads run flights and their sources, for all keys of this process together; a flight needs two, and one
+    /// that is abandoned keeps them until its source returns. Further flights wait for their turn: those first that a caller waits for, the
+    /// [groups](Builder::group) one after the other. Defaults to 64.
+    pub fn workers(mut self, threads: usize) -> KeyedBuilder {
+        self.workers = threads;
+        self
+    }
+
+    /// Limits how many of them work for one [group](Builder::group), so that an issuer that is slow for one tenant leaves some for the
+    /// others. Without a group each key is a group by itself, and needs no more than six. Defaults to 16.
+    pub fn workers_per_group(mut self, threads: usize) -> KeyedBuilder {
+        self.workers_per_group = threads;
+        self
+    }
+
     /// Makes the managers; never talks to the store or the issuer.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) as [`Builder::build`], and if not one key may be kept, or none for a
-    /// millisecond.
+    /// millisecond, or if there are not workers enough for one flight.
     pub fn build(mut self) -> Result<TokenManagers, Error> {
         if self.max_keys == 0 {
             return Err(Error::config("max_keys is 0; it must be 1 or more"));
@@ -96,14 +128,24 @@ impl KeyedBuilder {
         if self.forget_after < Duration::from_millis(1) {
             return Err(Error::config(format!("forget_after is {:?}; it must be 1 ms or longer", self.forget_after)));
         }
-        self.builder.token_name()?;
+        for (setting, threads) in [("workers", self.workers), ("workers_per_group", self.workers_per_group)] {
+            if threads < WORKERS_OF_FLIGHT {
+                let rule = format!("a flight needs {WORKERS_OF_FLIGHT}, one for itself and one for its source");
+                return Err(Error::config(format!("{setting} is {threads}; {rule}")));
+            }
+        }
+        let flights = [self.workers, self.workers_per_group].map(|threads| threads / WORKERS_OF_FLIGHT);
+        let workers = Workers::new(flights[0], flights[1]);
+        let keyed = Arc::new(Keyed::new(self.builder.token_name()?, workers));
+        self.builder = self.builder.among(keyed.clone());
         let common = self.builder.common()?;
         let keys = PerProcess::new(Keys::new(self.builder.prefix().len()));
-        let KeyedBuilder { builder, each, max_keys, forget_after } = self;
+        let KeyedBuilder { builder, each, max_keys, forget_after, .. } = self;
         let sweep_at = AtomicU64::new(0);
         Ok(TokenManagers(Arc::new(Shared {
             builder,
             common,
+            keyed,
             each,
             max_keys,
             forget_after,
@@ -151,7 +193,7 @@ impl TokenManagers {
     }
 
     /// Returns the manager of this key: the fastest way to a token that is asked for often, and to all that a manager can do. As
-    /// long as a clone of it lives, its key is not forgotten.
+    /// long as a clone of it lives, its key is not forgotten. What it counts it counts for all keys together.
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), as [`get`](TokenManagers::get).
@@ -220,6 +262,12 @@ impl TokenManagers {
         self.len() == 0
     }
 
+    /// Returns what this process has done so far, for all keys together.
+    pub fn stats(&self) -> Stats {
+        let abandoned = self.keys().managers().iter().map(|manager| manager.stats().abandoned).sum();
+        Stats { abandoned, ..self.0.keyed.counters().stats() }
+    }
+
     /// Keeps the tokens of all keys fresh that this process keeps, and of those to come, until the guard is dropped: takes over
     /// what any process commits, and refreshes what nobody asks for before it expires, until its key is forgotten. One thread does
     /// so for all, with one subscription. After a fork the child has to call it again.
@@ -261,5 +309,15 @@ impl TokenManagers {
 impl fmt::Debug for TokenManagers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenManagers").field("prefix", &self.0.builder.prefix()).field("keys", &self.len()).finish()
+    }
+}
+
+impl Counted for TokenManagers {
+    fn counted_as(&self) -> &TokenName {
+        &self.0.keyed.name
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats()
     }
 }

@@ -2,13 +2,15 @@
 
 use crate::manager::TokenManager;
 use crate::stats::{Histogram, Stats};
+use crate::store::TokenName;
 use std::fmt::Write;
 
 /// Returns what these managers have counted in this process as OpenMetrics text (version 1.0.0), which Prometheus and others read;
 /// serve it as `application/openmetrics-text; version=1.0.0; charset=utf-8`. Every name begins with `token_manager_`; the labels
 /// `namespace`, `group` and `token` tell the managers apart. Times are in seconds. Holds no secret.
-pub fn openmetrics<'a>(managers: impl IntoIterator<Item = &'a TokenManager>) -> String {
-    let managers: Vec<_> = managers.into_iter().map(|manager| (labels(manager), manager.stats())).collect();
+pub fn openmetrics<'a, M: Counted + 'a>(managers: impl IntoIterator<Item = &'a M>) -> String {
+    let managers: Vec<_> =
+        managers.into_iter().map(|manager| (labels(manager.counted_as()), manager.stats())).collect();
     let mut text = Text { managers: &managers, out: String::new() };
     text.counter("flights", "Flights started.", |stats| stats.flights);
     text.counter("fetches", "Calls of the token source.", |stats| stats.fetches);
@@ -37,10 +39,27 @@ pub fn openmetrics<'a>(managers: impl IntoIterator<Item = &'a TokenManager>) -> 
     text.out + "# EOF\n"
 }
 
-/// The labels of a manager. Its words have no control characters, but may have quotes and backslashes.
-fn labels(manager: &TokenManager) -> String {
+/// What counts what it does: a [`TokenManager`], or the [`TokenManagers`](crate::TokenManagers) of many keys together.
+pub trait Counted {
+    /// Returns the name under which it is counted.
+    fn counted_as(&self) -> &TokenName;
+    /// Returns what has been counted.
+    fn stats(&self) -> Stats;
+}
+
+impl Counted for TokenManager {
+    fn counted_as(&self) -> &TokenName {
+        self.name()
+    }
+
+    fn stats(&self) -> Stats {
+        self.stats()
+    }
+}
+
+/// The labels of a name. Its words have no control characters, but may have quotes and backslashes.
+fn labels(name: &TokenName) -> String {
     let escaped = |word: &str| word.replace('\\', r"\\").replace('"', r#"\""#);
-    let name = manager.name();
     let [namespace, group, token] = [&name.namespace, &name.group, &name.name].map(|word| escaped(word));
     format!(r#"namespace="{namespace}",group="{group}",token="{token}""#)
 }

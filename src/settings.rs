@@ -6,7 +6,9 @@ use crate::fork::PerProcess;
 use crate::journal::Journal;
 use crate::policy::Policy;
 use crate::source::TokenSource;
+use crate::stats::Counters;
 use crate::store::{Inspection, Store, StoreError, TokenName};
+use crate::workers::Workers;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,6 +29,26 @@ pub struct Common {
     pub observer: Option<Observer>,
     pub journal: Option<Arc<Journal>>,
     pub events: PerProcess<Arc<Events>>,
+    pub keyed: Option<Arc<Keyed>>,
+}
+
+/// What the tokens of many keys have in common, whatever else their settings are.
+pub struct Keyed {
+    /// What stands before each key, as if it were a token.
+    pub name: TokenName,
+    workers: PerProcess<Arc<Workers>>,
+    counters: PerProcess<Counters>,
+}
+
+impl Keyed {
+    pub fn new(name: TokenName, workers: Workers) -> Keyed {
+        Keyed { name, workers: PerProcess::new(Arc::new(workers)), counters: PerProcess::default() }
+    }
+
+    /// Returns what this process has counted for all of them.
+    pub fn counters(&self) -> &Counters {
+        self.counters.get(Counters::default)
+    }
 }
 
 impl Deref for Settings {
@@ -38,6 +60,12 @@ impl Deref for Settings {
 }
 
 impl Common {
+    /// Returns who runs the flights in this process, if they are counted.
+    pub fn workers(&self) -> Option<&Arc<Workers>> {
+        let keyed = self.keyed.as_deref()?;
+        Some(keyed.workers.get_or_inherit(|parents| Arc::new(parents.forked())))
+    }
+
     /// Returns this process's events of the store.
     pub fn events(&self) -> &Arc<Events> {
         self.events.get(|| Events::of(&self.store))
@@ -50,6 +78,12 @@ impl Settings {
         let mut hasher = DefaultHasher::new();
         self.name.hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Returns under which name is counted what is done for the token.
+    #[cfg(feature = "metrics")]
+    pub fn counted_as(&self) -> &TokenName {
+        self.keyed.as_ref().map_or(&self.name, |keyed| &keyed.name)
     }
 
     /// Logs an event and tells the observer, whose panic is its own affair.

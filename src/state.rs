@@ -33,7 +33,8 @@ pub struct State {
     pub threads: Arc<Running>,
     pub failures: Failures,
     pub uncommitted: Kept,
-    pub counters: Counters,
+    /// For itself alone; the tokens of many keys are counted together.
+    own_counters: Counters,
     /// The number of this state, unlike that of any other in this process.
     pub id: u64,
     name_hash: u64,
@@ -53,7 +54,7 @@ impl State {
             threads: Arc::default(),
             failures: Failures::default(),
             uncommitted: Kept::default(),
-            counters: Counters::default(),
+            own_counters: Counters::default(),
             id: IDS.fetch_add(1, Ordering::Relaxed),
             name_hash: settings.name_hash(),
             life: AtomicU64::new(0),
@@ -119,31 +120,36 @@ impl State {
         self.failures.note(outcome);
     }
 
+    /// Returns where it is counted what is done for the token.
+    pub fn counters(&self) -> &Counters {
+        self.settings.keyed.as_ref().map_or(&self.own_counters, |keyed| keyed.counters())
+    }
+
     pub fn count(&self, what: Count) {
-        self.counters.count(what);
+        self.counters().count(what);
         #[cfg(feature = "metrics")]
-        facade::count(&self.settings.name, what);
+        facade::count(self.settings.counted_as(), what);
     }
 
     /// Counts a failed call of the source.
     pub fn failed(&self, class: FailureClass) {
-        self.counters.failed(class);
+        self.counters().failed(class);
         #[cfg(feature = "metrics")]
-        facade::failed(&self.settings.name, class);
+        facade::failed(self.settings.counted_as(), class);
     }
 
     /// Counts how long a caller had to wait.
     pub fn waited(&self, span: Duration) {
-        self.counters.waited(span);
+        self.counters().waited(span);
         #[cfg(feature = "metrics")]
-        facade::waited(&self.settings.name, span);
+        facade::waited(self.settings.counted_as(), span);
     }
 
     /// Counts how long a call of the source took that brought a token.
     pub fn fetched_in(&self, span: Duration) {
-        self.counters.fetched_in(span);
+        self.counters().fetched_in(span);
         #[cfg(feature = "metrics")]
-        facade::fetched_in(&self.settings.name, span);
+        facade::fetched_in(self.settings.counted_as(), span);
     }
 
     /// Forgets every failure and pause of this process.
@@ -155,9 +161,9 @@ impl State {
     /// Tells the log and the observer that the store failed.
     pub fn store_failed(&self, doing: &'static str, error: StoreError) -> Error {
         let kind = error.kind();
-        self.counters.store_failed(kind);
+        self.counters().store_failed(kind);
         #[cfg(feature = "metrics")]
-        facade::store_failed(&self.settings.name, kind);
+        facade::store_failed(self.settings.counted_as(), kind);
         self.settings.emit(Event::StoreFailed { doing, kind });
         log::warn!(target: "token_manager", "{}: {error}", self.settings.name);
         Error::store(error)

@@ -11,6 +11,7 @@ use crate::state::{State, retry_while_exhausted};
 use crate::stats::Count;
 use crate::store::{Carried, Follow, Lease, Topic};
 use crate::threads;
+use crate::workers::Place;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,14 +38,21 @@ pub type Shown = Option<Box<dyn Send>>;
 
 /// Runs the source once, on a thread of its own, and returns what it brought within the fetch limit. Meanwhile the updater is
 /// `shown` to the others.
-pub fn fetch_on_own_thread(state: &Arc<State>, lease: &Lease, claimed: Claimed, shown: &mut Shown) -> FetchResult {
+pub fn fetch_on_own_thread(
+    state: &Arc<State>,
+    lease: &Lease,
+    claimed: Claimed,
+    shown: &mut Shown,
+    place: &Place,
+) -> FetchResult {
     state.count(Count::Fetch);
     let deadline = fetch_deadline(state);
     // Without capacity a message is either taken or given back: what a source brings is never lost between the two.
     let (tx, rx) = bounded(0);
     let source = {
-        let (state, lease, claimed) = (state.clone(), lease.clone(), claimed.clone());
+        let (state, lease, claimed, place) = (state.clone(), lease.clone(), claimed.clone(), place.clone());
         move || {
+            let _place = place;
             let result = call_source(&state, &lease, claimed, deadline);
             if let Err(SendError(late)) = tx.send(result) {
                 let _returned = AbandonedGuard(&state);

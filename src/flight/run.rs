@@ -16,6 +16,7 @@ use crate::state::{Outcome, State, retry_while_exhausted};
 use crate::stats::Count;
 use crate::store::{Claim, Claimed, Lease, StoreError};
 use crate::threads;
+use crate::workers::{Job, Place};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,20 +51,18 @@ pub enum CallingThread {
 }
 
 /// On which thread a flight runs.
-#[derive(Clone, Copy)]
 enum RunsOn {
-    OwnThread,
+    /// A thread of its own, with this right to be under way.
+    OwnThread(Place),
     /// That of a caller, for as long as that caller waits, however long others would.
-    CallersThread {
-        until: Instant,
-    },
+    CallersThread { until: Instant },
 }
 
 impl RunsOn {
-    fn until(self) -> Option<Instant> {
+    fn until(&self) -> Option<Instant> {
         match self {
-            RunsOn::OwnThread => None,
-            RunsOn::CallersThread { until } => Some(until),
+            RunsOn::OwnThread(_) => None,
+            RunsOn::CallersThread { until } => Some(*until),
         }
     }
 }
@@ -92,19 +91,32 @@ pub fn join(state: &Arc<State>, need: Need, flight_deadline: Instant, calling_th
     }
 }
 
+/// Has a flight that still waits for its turn go first: a caller waits for it.
+pub fn hurry(state: &State) {
+    state.settings.workers().iter().for_each(|workers| workers.hurry(state.id));
+}
+
 /// Starts a flight for a newer token than the last `seen`.
 fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThread, seen: u64) {
     // The leader goes through a cell, because a thread that cannot be started keeps what it was given.
     let leader_cell = Arc::new(Mutex::new(Some(leader)));
     if state.settings.policy.execution == Execution::Background {
         let (own, leader_cell) = (state.clone(), leader_cell.clone());
-        let flight = move || {
+        let flight = move |place| {
             let leader = leader_cell.lock().take();
             if let Some(leader) = leader {
-                run_flight(&own, leader, RunsOn::OwnThread, seen);
+                run_flight(&own, leader, RunsOn::OwnThread(place), seen);
             }
         };
-        if threads::spawn("tkm-flight", &state.threads, flight).is_ok() {
+        let threads = &state.threads;
+        let has_thread = match state.settings.workers() {
+            Some(workers) => {
+                let (number, group, threads) = (state.id, state.settings.name.group.clone(), threads.clone());
+                workers.run(Job { number, group, threads, fly: Box::new(flight) })
+            }
+            None => threads::spawn("tkm-flight", threads, move || flight(Place::uncounted())).is_ok(),
+        };
+        if has_thread {
             return;
         }
     }
@@ -128,16 +140,22 @@ fn run_flight(state: &Arc<State>, leader: Leader<Outcome>, runs_on: RunsOn, seen
     state.slot.postpone_for_flight();
     // Held until nothing more is to be expected of this flight: whoever is missed is replaced.
     let mut shown = None;
-    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, runs_on, seen, &mut shown)))
+    let outcome = catch_unwind(AssertUnwindSafe(|| run_attempt(state, &leader, &runs_on, seen, &mut shown)))
         .unwrap_or_else(|_| Err(Error::store("the token store panicked")));
     state.note_outcome(&outcome, seen);
     leader.finish(outcome);
-    if matches!(runs_on, RunsOn::OwnThread) {
+    if let RunsOn::OwnThread(_) = runs_on {
         settle::repeat_commit(state);
     }
 }
 
-fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, seen: u64, shown: &mut Shown) -> Outcome {
+fn run_attempt(
+    state: &Arc<State>,
+    leader: &Leader<Outcome>,
+    runs_on: &RunsOn,
+    seen: u64,
+    shown: &mut Shown,
+) -> Outcome {
     let policy = &state.settings.policy;
     let attempt = state.identity.next_attempt();
     let mut updater_wait = UpdaterWait::new(state, attempt);
@@ -173,8 +191,8 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, se
                 let lease = Lease { owner, attempt, generation };
                 let claimed = fetch::Claimed { carry, lease: claim.lease, at: asked_at };
                 let fetched = match runs_on {
-                    RunsOn::OwnThread => fetch::fetch_on_own_thread(state, &lease, claimed, shown),
-                    RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, until),
+                    RunsOn::OwnThread(place) => fetch::fetch_on_own_thread(state, &lease, claimed, shown, place),
+                    RunsOn::CallersThread { until } => fetch::fetch_here(state, &lease, claimed, *until),
                 };
                 return match fetched {
                     Ok(fetch) => {
@@ -211,10 +229,10 @@ fn run_attempt(state: &Arc<State>, leader: &Leader<Outcome>, runs_on: RunsOn, se
 }
 
 /// Returns until when the flight may go on waiting: a caller on whose thread it runs does not wait beside a valid token.
-fn deadline(state: &State, leader: &Leader<Outcome>, runs_on: RunsOn) -> Instant {
+fn deadline(state: &State, leader: &Leader<Outcome>, runs_on: &RunsOn) -> Instant {
     let until = match runs_on {
-        RunsOn::OwnThread => leader.deadline(),
-        RunsOn::CallersThread { until } => Some(until).filter(|_| state.slot.peek().is_none()),
+        RunsOn::OwnThread(_) => leader.deadline(),
+        RunsOn::CallersThread { until } => Some(*until).filter(|_| state.slot.peek().is_none()),
     };
     until.unwrap_or_else(Instant::now)
 }

@@ -21,7 +21,12 @@ struct State<T> {
     /// Until when anybody waits for the flight that runs.
     deadline: Option<Instant>,
     outcome: Option<T>,
+    /// What is called when the flight that runs has finished.
+    calls: Vec<Call>,
 }
+
+/// Called once, without a lock.
+pub type Call = Box<dyn FnOnce() + Send>;
 
 impl<T> State<T> {
     fn is_running(&self) -> bool {
@@ -38,7 +43,7 @@ pub enum Joined<T: Clone> {
 
 impl<T: Clone> SingleFlight<T> {
     pub fn new(lost: T) -> Arc<SingleFlight<T>> {
-        let state = State { started: 0, finished: 0, deadline: None, outcome: None };
+        let state = State { started: 0, finished: 0, deadline: None, outcome: None, calls: Vec::new() };
         Arc::new(SingleFlight { state: Mutex::new(state), finished: Condvar::new(), lost })
     }
 
@@ -71,6 +76,16 @@ impl<T: Clone> SingleFlight<T> {
         state.outcome.clone().filter(|_| state.finished >= number)
     }
 
+    /// Calls this when the flight has finished, which may be now.
+    pub fn when_finished(&self, number: u64, call: Call) {
+        let mut state = self.state.lock();
+        if state.finished >= number {
+            drop(state);
+            return call();
+        }
+        state.calls.push(call);
+    }
+
     /// Returns whether a flight runs.
     pub fn is_running(&self) -> bool {
         self.state.lock().is_running()
@@ -98,9 +113,11 @@ impl<T: Clone> SingleFlight<T> {
         state.finished = state.started;
         state.deadline = None;
         let last = state.outcome.replace(outcome);
+        let calls = std::mem::take(&mut state.calls);
         drop(state);
         self.finished.notify_all();
         drop(last);
+        calls.into_iter().for_each(|call| call());
     }
 }
 

@@ -63,13 +63,13 @@ pub use tls::Tls;
 /// newer, and in Valkey:
 ///
 /// ```text
-/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* resetchannels &tm:* +eval +evalsha +exists +subscribe +unsubscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
 /// ```
 ///
 /// In Redis 6.0, whose lists have no channels:
 ///
 /// ```text
-/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
+/// ACL SETUSER fleet reset on >PASSWORD ~tm:* +eval +evalsha +exists +subscribe +unsubscribe +ping +time +get +set +del +pttl +pexpire +hget +hmget +hset +hdel +publish +pubsub
 /// ```
 ///
 /// Without `+pubsub` a killed updater is replaced after its lease instead of within half a second.
