@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 
 /// Boxed, because most managers have none to remember.
 #[derive(Default)]
-pub struct Failures {
-    last: Mutex<Option<Box<Remembered>>>,
-    own_pause: Mutex<Option<Box<Remembered>>>,
+pub struct Failures(Mutex<Option<Box<Known>>>);
+
+#[derive(Default)]
+struct Known {
+    last: Option<Remembered>,
+    own_pause: Option<Remembered>,
 }
 
 struct Remembered {
@@ -32,35 +35,42 @@ impl Remembered {
 impl Failures {
     /// Remembers how the last flight ended.
     pub fn note(&self, outcome: &Result<(), Error>) {
-        *self.last.lock() = outcome.as_ref().err().map(|error| {
+        let last = outcome.as_ref().err().map(|error| {
             let pause = error.retry_after();
             let until = clock::deadline(decide::remembered(pause));
-            Box::new(Remembered { error: error.clone(), until, retry_at: pause.map(clock::deadline) })
+            Remembered { error: error.clone(), until, retry_at: pause.map(clock::deadline) }
         });
+        let mut known = self.0.lock();
+        match (&mut *known, last) {
+            (None, None) => {}
+            (Some(known), last) => known.last = last,
+            (known, last) => *known = Some(Box::new(Known { last, own_pause: None })),
+        }
+        known.take_if(|known| known.last.is_none() && known.own_pause.is_none());
     }
 
     /// Returns the last flight's failure while it is remembered, with what is left of its pause.
     pub fn last(&self) -> Option<Error> {
-        self.last.lock().as_ref().and_then(|failure| failure.recall())
+        self.0.lock().as_ref()?.last.as_ref()?.recall()
     }
 
     /// Lets no flight of this process fetch for so long, for this reason; a longer pause stays.
     pub fn pause(&self, error: Error, length: Duration) {
         let until = clock::deadline(length);
-        let mut pause = self.own_pause.lock();
-        if pause.as_ref().is_none_or(|pause| pause.until < until) {
-            *pause = Some(Box::new(Remembered { error, until, retry_at: Some(until) }));
+        let mut known = self.0.lock();
+        let Known { own_pause, .. } = &mut **known.get_or_insert_default();
+        if own_pause.as_ref().is_none_or(|pause| pause.until < until) {
+            *own_pause = Some(Remembered { error, until, retry_at: Some(until) });
         }
     }
 
     /// Returns why no flight of this process may fetch now, with what is left of the pause.
     pub fn own_pause(&self) -> Option<Error> {
-        self.own_pause.lock().as_ref().and_then(|failure| failure.recall())
+        self.0.lock().as_ref()?.own_pause.as_ref()?.recall()
     }
 
     /// Forgets the last failure and ends the pause.
     pub fn clear(&self) {
-        *self.own_pause.lock() = None;
-        *self.last.lock() = None;
+        *self.0.lock() = None;
     }
 }

@@ -134,6 +134,7 @@ impl Keys {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash).write();
         let forgotten = shard.find_entry(hash, |entry| self.is_of(entry, key)).ok().map(|entry| entry.remove().0);
+        self.give_memory_back(&mut shard);
         drop(shard);
         self.count.fetch_sub(usize::from(forgotten.is_some()), Ordering::Relaxed);
         forgotten.is_some()
@@ -176,11 +177,15 @@ impl Keys {
             let mut shard = shard.write();
             let forgotten: Vec<Entry> =
                 shard.extract_if(|entry| entry.is_idle() && goes(entry.used_at.load(Ordering::Relaxed))).collect();
-            if shard.len() < shard.capacity() / 4 {
-                shard.shrink_to_fit(|entry| self.hash(entry));
-            }
+            self.give_memory_back(&mut shard);
             drop(shard);
             self.count.fetch_sub(forgotten.len(), Ordering::Relaxed);
+        }
+    }
+
+    fn give_memory_back(&self, shard: &mut HashTable<Entry>) {
+        if shard.len() < shard.capacity() / 4 {
+            shard.shrink_to_fit(|entry| self.hash(entry));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::acquire::acquire;
 use crate::cache::{CachedToken, SlotHeader};
-use crate::clock;
+use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::event::Event;
 use crate::fork::PerProcess;
@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::slot::Slot;
 use crate::state::{State, retry_while_exhausted};
 use crate::stats::{Count, Stats};
-use crate::store::{Inspection, TokenName};
+use crate::store::{Inspection, Stored, TokenName};
 use crate::token::Token;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -198,6 +198,21 @@ impl TokenManager {
     /// Keeps this process's token fresh while the guard lives and anybody has the manager.
     pub(crate) fn keep_while(&self, lives: Weak<()>) -> Result<(), Error> {
         keep_fresh::keep_while(self.state(), lives)
+    }
+
+    /// Takes over what the store had when it was asked then.
+    pub(crate) fn adopt(&self, stored: Stored, asked_at: Moment) {
+        self.state().adopt(stored, asked_at);
+    }
+
+    /// Returns whether there is a valid token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.state().slot.peek().is_some()
+    }
+
+    /// Returns what the manager was built with.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
     }
 
     /// Returns the present token as a cache keeps it that threads share.

@@ -14,7 +14,7 @@ use crate::source::{Attempt, FetchError, Fetched};
 use crate::stats::Stats;
 use crate::store::TokenName;
 use crate::token::Token;
-use crate::workers::Workers;
+use crate::workers::{self, Workers};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -44,8 +44,8 @@ struct Shared {
     sweep_at: AtomicU64,
 }
 
-/// A flight has a thread, and so has its source.
-const WORKERS_OF_FLIGHT: usize = 2;
+/// How many keys are taken over in one go: not more than a process can do without that keeps few.
+const LOADED_AT_ONCE: usize = 256;
 
 type Each = dyn Fn(&str, Builder) -> Builder + Send + Sync;
 
@@ -129,13 +129,12 @@ impl KeyedBuilder {
             return Err(Error::config(format!("forget_after is {:?}; it must be 1 ms or longer", self.forget_after)));
         }
         for (setting, threads) in [("workers", self.workers), ("workers_per_group", self.workers_per_group)] {
-            if threads < WORKERS_OF_FLIGHT {
-                let rule = format!("a flight needs {WORKERS_OF_FLIGHT}, one for itself and one for its source");
+            if threads < workers::OF_FLIGHT {
+                let rule = format!("a flight needs {}, one for itself and one for its source", workers::OF_FLIGHT);
                 return Err(Error::config(format!("{setting} is {threads}; {rule}")));
             }
         }
-        let flights = [self.workers, self.workers_per_group].map(|threads| threads / WORKERS_OF_FLIGHT);
-        let workers = Workers::new(flights[0], flights[1]);
+        let workers = Workers::new(self.workers, self.workers_per_group);
         let keyed = Arc::new(Keyed::new(self.builder.token_name()?, workers));
         self.builder = self.builder.among(keyed.clone());
         let common = self.builder.common()?;
@@ -190,6 +189,36 @@ impl TokenManagers {
         let token = manager.get_uncached(within)?;
         self.keys().publish(key, &manager);
         Ok(token)
+    }
+
+    /// Takes over, in few exchanges, the tokens of these keys that the store has, so that many need not be asked for one by one: at the
+    /// start of a program. Returns how many keys have a valid token then. Fetches nothing; a key whose settings name another store is left
+    /// alone. In a Redis Cluster the exchanges are few where keys share a [group](Builder::group).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be asked; what has been taken over stays.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), as [`get`](TokenManagers::get).
+    pub fn load<K: AsRef<str>>(&self, keys: impl IntoIterator<Item = K>) -> Result<usize, Error> {
+        let (mut keys, mut valid) = (keys.into_iter().fuse().peekable(), 0);
+        while keys.peek().is_some() {
+            let wanted = keys.by_ref().take(LOADED_AT_ONCE).map(|key| Ok((self.manager(key.as_ref())?, key)));
+            let mut wanted = wanted.collect::<Result<Vec<_>, Error>>()?;
+            wanted.retain(|(manager, _)| {
+                let is_cold = !manager.has_token();
+                valid += usize::from(!is_cold);
+                is_cold && Arc::ptr_eq(&manager.settings().store, &self.0.common.store)
+            });
+            let names: Vec<TokenName> = wanted.iter().map(|(manager, _)| manager.name().clone()).collect();
+            let asked_at = Moment::now();
+            let found = self.0.common.store.read(&names).map_err(Error::store)?;
+            for ((manager, key), stored) in wanted.iter().zip(found) {
+                let Some(stored) = stored else { continue };
+                manager.adopt(stored, asked_at);
+                self.keys().publish(key.as_ref(), manager);
+                valid += usize::from(manager.has_token());
+            }
+        }
+        Ok(valid)
     }
 
     /// Returns the manager of this key: the fastest way to a token that is asked for often, and to all that a manager can do. As

@@ -17,8 +17,8 @@ use crate::store::{Lease, StoreError, StoreErrorKind, Stored};
 use crate::threads::Running;
 use crate::token::Token;
 use crate::uncommitted::Kept;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -46,12 +46,14 @@ pub struct State {
 impl State {
     pub fn new(settings: Arc<Settings>, slot: Slot) -> Arc<State> {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let lost = Error::new(ErrorKind::Store, "the flight ended without an outcome");
+        // One for all, which have it at hand for as long as they live.
+        static LOST: OnceLock<Error> = OnceLock::new();
+        let lost = LOST.get_or_init(|| Error::new(ErrorKind::Store, "the flight ended without an outcome"));
         Arc::new(State {
             identity: identity(),
             slot,
-            flights: SingleFlight::new(Err(lost)),
-            threads: Arc::default(),
+            flights: SingleFlight::new(Err(lost.clone())),
+            threads: settings.workers().map(|workers| workers.threads().clone()).unwrap_or_default(),
             failures: Failures::default(),
             uncommitted: Kept::default(),
             own_counters: Counters::default(),

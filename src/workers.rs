@@ -1,56 +1,50 @@
-//! Whose turn it is to fly, among many tokens: so many flights at once, those first that a caller waits for, the groups in turn,
-//! and of one group no more than its share.
+//! Who runs the flights of many tokens, and whose turn it is: so many at once, those first that a caller waits for, the groups one
+//! after the other, and of one group no more than its share.
 
-use crate::locks::Mutex;
+use crate::clock;
+use crate::locks::{Condvar, Mutex};
 use crate::threads::{self, Running};
-use std::collections::{HashMap, VecDeque};
-use std::iter;
+use lanes::Lanes;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
-/// Runs the flights of many tokens, each on a thread of its own.
+mod lanes;
+
+/// A flight needs a thread for itself and one for its source.
+pub const OF_FLIGHT: usize = 2;
+/// How long a thread without work waits for some before it ends.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// The threads of the flights of many tokens, and of their sources. They are started when they are needed.
 pub struct Workers {
-    /// How many flights are under way at most, and how many of one group.
     max: usize,
     max_of_group: usize,
     shared: Mutex<Shared>,
+    changed: Condvar,
+    threads: Arc<Running>,
 }
 
-/// A flight that is to be run.
-pub struct Job {
-    /// The same for all flights of a token, of which there is one at a time.
-    pub number: u64,
-    pub group: Arc<str>,
-    pub threads: Arc<Running>,
-    /// Runs it; it keeps its place until all is over that it began.
-    pub fly: Box<dyn FnOnce(Place) + Send>,
-}
-
-#[derive(Default)]
 struct Shared {
-    running: usize,
-    running_of: HashMap<Arc<str>, usize>,
-    waiting: HashMap<u64, Waiting>,
-    urgent: Lane,
-    later: Lane,
+    waiting: Lanes<Job>,
+    /// How many flights may begin now.
+    free: usize,
+    threads: usize,
+    idle: usize,
+    /// What the next thread that is free is to do.
+    tasks: VecDeque<Task>,
 }
 
-struct Waiting {
-    job: Job,
-    is_urgent: bool,
-}
+type Task = Box<dyn FnOnce() + Send>;
 
-/// Numbers of flights, of which some may not wait any more: in order within a group.
-#[derive(Default)]
-struct Lane {
-    turns: VecDeque<Arc<str>>,
-    numbers: HashMap<Arc<str>, VecDeque<u64>>,
-}
+/// A flight that is to be run; it keeps its place until all is over that it began.
+pub type Job = Box<dyn FnOnce(Place) + Send>;
 
 /// The right to run one flight and its source. When the last clone is dropped another flight has it.
 #[derive(Clone)]
-pub struct Place {
-    _held: Option<Arc<Held>>,
-}
+pub struct Place(Option<Arc<Held>>);
 
 struct Held {
     workers: Weak<Workers>,
@@ -60,23 +54,36 @@ struct Held {
 impl Place {
     /// Returns a place where nobody counts them.
     pub fn uncounted() -> Place {
-        Place { _held: None }
+        Place(None)
+    }
+
+    /// Runs something on another thread.
+    ///
+    /// # Errors
+    /// When the system has no thread left; `run` is dropped.
+    pub fn spawn(&self, name: &str, threads: &Arc<Running>, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        match self.0.as_ref().and_then(|held| held.workers.upgrade()) {
+            Some(workers) => workers.have_done(Box::new(run)),
+            None => threads::spawn(name, threads, run),
+        }
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(workers) = self.workers.upgrade() {
-            workers.shared.lock().release(&self.group);
+            workers.release(&self.group);
             workers.start_all();
         }
     }
 }
 
 impl Workers {
-    /// Lets so many flights be under way at once, and so many of one group.
+    /// Lets so many threads run flights and sources, and so many of them those of one group.
     pub fn new(max: usize, max_of_group: usize) -> Workers {
-        Workers { max, max_of_group, shared: Mutex::default() }
+        let (waiting, free) = (Lanes::new(max_of_group / OF_FLIGHT), max / OF_FLIGHT);
+        let shared = Mutex::new(Shared { waiting, free, threads: 0, idle: 0, tasks: VecDeque::new() });
+        Workers { max, max_of_group, shared, changed: Condvar::new(), threads: Arc::default() }
     }
 
     /// Makes those of a forked child, which has none of its parent's flights.
@@ -84,105 +91,97 @@ impl Workers {
         Workers::new(self.max, self.max_of_group)
     }
 
-    /// Has a flight run when it is its turn; false if it was its turn and the system had no thread left.
-    pub fn run(self: &Arc<Self>, job: Job) -> bool {
-        let number = job.number;
-        let mut shared = self.shared.lock();
-        shared.later.add(&job.group, number);
-        shared.waiting.insert(number, Waiting { job, is_urgent: false });
-        drop(shared);
+    /// Counts their threads.
+    pub fn threads(&self) -> &Arc<Running> {
+        &self.threads
+    }
+
+    /// Has a flight run when it is its turn, of which each number has one at a time; false if it was its turn and the system had no
+    /// thread left.
+    pub fn run(self: &Arc<Self>, number: u64, group: &Arc<str>, job: Job) -> bool {
+        self.shared.lock().waiting.add(number, group, job);
         !self.start_all().contains(&number)
     }
 
     /// Lets a waiting flight go before those that no caller waits for.
     pub fn hurry(&self, number: u64) {
-        let Shared { waiting, urgent, .. } = &mut *self.shared.lock();
-        if let Some(Waiting { job, is_urgent }) = waiting.get_mut(&number)
-            && !*is_urgent
-        {
-            *is_urgent = true;
-            urgent.add(&job.group, number);
-        }
+        self.shared.lock().waiting.hurry(number);
     }
 
     /// Starts whatever may start now; returns the numbers of those for which there was no thread, and which are lost.
     fn start_all(self: &Arc<Self>) -> Vec<u64> {
         let mut lost = Vec::new();
-        while let Some(Job { number, group, threads, fly }) = self.next() {
+        while let Some((number, group, job)) = self.next() {
             let held = Arc::new(Held { workers: Arc::downgrade(self), group });
-            let place = Place { _held: Some(held.clone()) };
-            let started = threads::spawn("tkm-flight", &threads, move || fly(place));
-            if started.is_err()
+            let place = Place(Some(held.clone()));
+            if self.have_done(Box::new(move || job(place))).is_err()
                 && let Some(mut held) = Arc::into_inner(held)
             {
                 // Not by dropping it, which would come back here.
                 held.workers = Weak::new();
-                self.shared.lock().release(&held.group);
+                self.release(&held.group);
                 lost.push(number);
             }
         }
         lost
     }
 
-    fn next(&self) -> Option<Job> {
+    fn next(&self) -> Option<(u64, Arc<str>, Job)> {
         let mut shared = self.shared.lock();
-        (shared.running < self.max).then(|| shared.take_next(self.max_of_group)).flatten()
-    }
-}
-
-impl Shared {
-    fn take_next(&mut self, max_of_group: usize) -> Option<Job> {
-        let Shared { running, running_of, waiting, urgent, later } = self;
-        let may_run = |group: &Arc<str>| running_of.get(group).is_none_or(|running| *running < max_of_group);
-        let mut next = |number| waiting.remove(&number).map(|Waiting { job, .. }| job);
-        let job = [urgent, later].into_iter().find_map(|lane| lane.take_next(may_run, &mut next))?;
-        *running += 1;
-        *running_of.entry(job.group.clone()).or_default() += 1;
-        Some(job)
+        let next = (shared.free > 0).then(|| shared.waiting.take_next()).flatten()?;
+        shared.free -= 1;
+        Some(next)
     }
 
-    fn release(&mut self, group: &Arc<str>) {
-        self.running -= 1;
-        if let Some(running) = self.running_of.get_mut(group) {
-            *running -= 1;
-            if *running == 0 {
-                self.running_of.remove(group);
+    fn release(&self, group: &Arc<str>) {
+        let mut shared = self.shared.lock();
+        shared.free += 1;
+        shared.waiting.release(group);
+    }
+
+    /// Has a thread do this; there is always one, or will be at once, for as many places as there are.
+    fn have_done(self: &Arc<Self>, task: Task) -> io::Result<()> {
+        let mut shared = self.shared.lock();
+        if shared.idle <= shared.tasks.len() && shared.threads < self.max {
+            shared.threads += 1;
+            drop(shared);
+            let own = self.clone();
+            let started = threads::spawn("tkm-worker", &self.threads, move || own.work(task));
+            if started.is_err() {
+                self.shared.lock().threads -= 1;
             }
+            return started;
+        }
+        shared.tasks.push_back(task);
+        drop(shared);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    fn work(&self, first: Task) {
+        let mut next = Some(first);
+        while let Some(task) = next {
+            // The library's own panics end a task, not its thread.
+            let _ = catch_unwind(AssertUnwindSafe(task));
+            next = self.wait_for_task();
         }
     }
-}
 
-impl Lane {
-    fn add(&mut self, group: &Arc<str>, number: u64) {
-        let numbers = self.numbers.entry(group.clone()).or_insert_with(|| {
-            self.turns.push_back(group.clone());
-            VecDeque::new()
-        });
-        numbers.push_back(number);
-    }
-
-    fn take_next(
-        &mut self,
-        may_run: impl Fn(&Arc<str>) -> bool,
-        mut next: impl FnMut(u64) -> Option<Job>,
-    ) -> Option<Job> {
-        for _ in 0..self.turns.len() {
-            let group = self.turns.pop_front()?;
-            if !may_run(&group) {
-                self.turns.push_back(group);
-                continue;
+    /// Returns what to do next; `None` to end.
+    fn wait_for_task(&self) -> Option<Task> {
+        let until = clock::deadline(LINGER);
+        let mut shared = self.shared.lock();
+        loop {
+            if let Some(task) = shared.tasks.pop_front() {
+                return Some(task);
             }
-            let numbers = self.numbers.get_mut(&group)?;
-            let job = iter::from_fn(|| numbers.pop_front()).find_map(&mut next);
-            if numbers.is_empty() {
-                self.numbers.remove(&group);
-            } else {
-                self.turns.push_back(group);
+            if clock::left(until).is_zero() {
+                shared.threads -= 1;
+                return None;
             }
-            if job.is_some() {
-                return job;
-            }
+            shared.idle += 1;
+            self.changed.wait_until(&mut shared, until);
+            shared.idle -= 1;
         }
-        None
     }
 }

@@ -243,3 +243,25 @@ fn absurd_numbers_are_refused() {
     let shown = format!("{:?}", builder().build().unwrap());
     assert_eq!(shown, "TokenManagers { prefix: \"crm:\", keys: 0 }");
 }
+
+#[test]
+fn what_the_store_has_of_many_keys_is_taken_over_at_once_and_nothing_is_fetched() {
+    for backing in Backing::both() {
+        let calls = Arc::default();
+        let fetching = keyed(&backing, &calls).build().unwrap();
+        let keys: Vec<String> = (0..300).map(|number| format!("tenant-{number}")).collect();
+        for key in &keys[..200] {
+            fetching.get(key).unwrap();
+        }
+        let loading = keyed(&backing, &calls).build().unwrap();
+        assert_eq!(loading.load(&keys).unwrap(), 200);
+        assert_eq!((calls.load(Ordering::SeqCst), loading.len(), loading.stats().flights), (200, 300, 0));
+        for key in &keys[..200] {
+            let (token, own) = (loading.get_within(key, Duration::ZERO).unwrap(), fetching.get(key).unwrap());
+            assert_eq!((token.secret(), token.generation()), (own.secret(), own.generation()));
+        }
+        assert_eq!(loading.load(&keys[..200]).unwrap(), 200);
+        assert_eq!((calls.load(Ordering::SeqCst), loading.stats().flights, fetching.stats().fetches), (200, 0, 200));
+        assert!(matches!(loading.load(["a key"]).unwrap_err().kind(), ErrorKind::Config));
+    }
+}

@@ -169,6 +169,10 @@ impl Store for Audited {
         self.inner.subscribe(name)
     }
 
+    fn read(&self, names: &[TokenName]) -> Result<Vec<Option<Stored>>, StoreError> {
+        self.inner.read(names)
+    }
+
     fn has_feed(&self) -> bool {
         self.inner.has_feed()
     }

@@ -10,7 +10,6 @@ use crate::source::{Attempt, FetchError};
 use crate::state::{State, retry_while_exhausted};
 use crate::stats::Count;
 use crate::store::{Carried, Follow, Lease, Topic};
-use crate::threads;
 use crate::workers::Place;
 use crossbeam::channel::{Receiver, RecvTimeoutError, SendError, bounded};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,7 +51,7 @@ pub fn fetch_on_own_thread(
     let source = {
         let (state, lease, claimed, place) = (state.clone(), lease.clone(), claimed.clone(), place.clone());
         move || {
-            let _place = place;
+            let _place = place; // until the source has returned
             let result = call_source(&state, &lease, claimed, deadline);
             if let Err(SendError(late)) = tx.send(result) {
                 let _returned = AbandonedGuard(&state);
@@ -64,7 +63,7 @@ pub fn fetch_on_own_thread(
         }
     };
     let policy = &state.settings.policy;
-    if threads::spawn("tkm-source", &state.threads, source).is_err() {
+    if place.spawn("tkm-source", &state.threads, source).is_err() {
         // No thread to be had: fetch on this one, under a lease that needs no renewal.
         renew(state, lease, policy.inline_lease());
         return call_source(state, lease, claimed, deadline);

@@ -16,7 +16,7 @@ use crate::state::{Outcome, State, retry_while_exhausted};
 use crate::stats::Count;
 use crate::store::{Claim, Claimed, Lease, StoreError};
 use crate::threads;
-use crate::workers::{Job, Place};
+use crate::workers::Place;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -108,13 +108,9 @@ fn start(state: &Arc<State>, leader: Leader<Outcome>, calling_thread: CallingThr
                 run_flight(&own, leader, RunsOn::OwnThread(place), seen);
             }
         };
-        let threads = &state.threads;
         let has_thread = match state.settings.workers() {
-            Some(workers) => {
-                let (number, group, threads) = (state.id, state.settings.name.group.clone(), threads.clone());
-                workers.run(Job { number, group, threads, fly: Box::new(flight) })
-            }
-            None => threads::spawn("tkm-flight", threads, move || flight(Place::uncounted())).is_ok(),
+            Some(workers) => workers.run(state.id, &state.settings.name.group, Box::new(flight)),
+            None => threads::spawn("tkm-flight", &state.threads, move || flight(Place::uncounted())).is_ok(),
         };
         if has_thread {
             return;

@@ -51,6 +51,7 @@ const CHECKS: Checks = checks! {
     the_first_claim_is_granted_and_the_second_is_told_to_wait
     a_repeated_claim_gets_the_same_answer_and_costs_nothing
     a_committed_token_is_found_until_something_newer_is_asked_for
+    what_is_read_is_what_claims_are_told
     a_repeated_commit_casts_no_doubt
     a_late_commit_cannot_overwrite_a_newer_token_and_casts_doubt_on_it
     a_late_commit_of_the_last_grant_is_beyond_doubt
@@ -239,6 +240,46 @@ fn a_committed_token_is_found_until_something_newer_is_asked_for(bench: &Bench<'
     assert!(stored.left <= HOUR && stored.left > HOUR / 2 && stored.life == HOUR);
     let newer = bench.granted("b", 1, lease.generation);
     assert!(newer.generation > lease.generation);
+}
+
+fn what_is_read_is_what_claims_are_told(bench: &Bench<'_>) {
+    let of = |name: &str| TokenName { name: name.into(), grant: name.into(), ..bench.name.clone() };
+    let [none, valid, invalid, doubted] = ["none", "valid", "invalid", "doubted"].map(of);
+    for name in [&valid, &invalid, &doubted] {
+        let lease = bench.granted_of(name);
+        let generation = lease.generation;
+        let grant = Grant {
+            value: Secret::new(&*name.name),
+            left: HOUR,
+            life: HOUR,
+            age: None,
+            carry: None,
+            carry_lifetime: None,
+        };
+        bench.store.commit(name, &lease, &grant).unwrap();
+        if *name == invalid {
+            bench.store.invalidate(name, generation).unwrap();
+        }
+        if *name == doubted {
+            let failure = Failure { class: FailureClass::UnknownOutcome, retry_after: None, egress: "default" };
+            bench.store.record_failure(name, &lease, &failure).unwrap();
+        }
+    }
+    let names = [none, valid, invalid, doubted];
+    let read = bench.store.read(&names).unwrap();
+    let told = |(name, read): (&TokenName, &Option<Stored>)| {
+        let claim = Claim { owner: "b", attempt: 1, newer_than: 0, lease: LEASE, budget: None, egress: "default" };
+        let claimed = match bench.store.claim(name, &claim).unwrap() {
+            Claimed::Token(stored) => Some(stored),
+            _ => None,
+        };
+        let alike = |stored: &Stored| (stored.generation, stored.value.clone(), stored.life, stored.doubted);
+        assert_eq!(read.as_ref().map(alike), claimed.as_ref().map(alike), "{name}");
+        assert!(read.as_ref().is_none_or(|stored| stored.left <= HOUR && stored.left > HOUR / 2));
+        read.is_some()
+    };
+    let is_there: Vec<bool> = names.iter().zip(&read).map(told).collect();
+    assert_eq!(is_there, [false, true, false, true]);
 }
 
 fn a_repeated_commit_casts_no_doubt(bench: &Bench<'_>) {

@@ -14,6 +14,10 @@ macro_rules! forward {
             $inner.claim(name, claim)
         }
 
+        fn read(&$store, names: &[TokenName]) -> Result<Vec<Option<Stored>>, StoreError> {
+            $inner.read(names)
+        }
+
         fn commit(&$store, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
             $inner.commit(name, lease, grant)
         }

@@ -75,6 +75,12 @@ impl<S: Store> Store for SealedStore<S> {
         })
     }
 
+    fn read(&self, names: &[TokenName]) -> Result<Vec<Option<Stored>>, StoreError> {
+        let open =
+            |(name, stored): (_, Option<Stored>)| stored.map(|stored| self.open_stored(name, stored)).transpose();
+        names.iter().zip(self.inner.read(names)?).map(open).collect()
+    }
+
     fn commit(&self, name: &TokenName, lease: &Lease, grant: &Grant) -> Result<Committed, StoreError> {
         let value = self.seal(&Place::token(name, lease.generation), &grant.value)?;
         let place = Place::carry(name, lease.generation);

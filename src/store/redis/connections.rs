@@ -23,6 +23,8 @@ pub trait Connections: Send + Sync {
     /// Returns whether a script sees who is subscribed: it does where all talk to one server, and not in a Redis Cluster, whose
     /// nodes each know their own subscribers alone.
     fn scripts_see_subscribers(&self) -> bool;
+    /// Returns whether the keys of different groups may be on different servers.
+    fn are_spread(&self) -> bool;
     fn database(&self) -> Result<i64, StoreError>;
     fn place(&self) -> String;
     fn timeout(&self) -> Duration;

@@ -114,6 +114,10 @@ impl Connections for Lent {
         false // there is nobody to subscribe
     }
 
+    fn are_spread(&self) -> bool {
+        true // its connections may be to a cluster
+    }
+
     fn database(&self) -> Result<i64, StoreError> {
         match self.database.get() {
             Some(database) => Ok(*database),

@@ -67,6 +67,10 @@ impl Connections for Own {
         !matches!(self.connector.route, Route::Cluster(_))
     }
 
+    fn are_spread(&self) -> bool {
+        matches!(self.connector.route, Route::Cluster(_))
+    }
+
     fn database(&self) -> Result<i64, StoreError> {
         Ok(self.connector.dialer.database)
     }

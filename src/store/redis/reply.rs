@@ -23,6 +23,19 @@ impl Reply {
         })
     }
 
+    pub fn tokens(self, count: usize) -> Result<Vec<Option<Stored>>, StoreError> {
+        let all = match self.0 {
+            Value::Array(all) if all.len() == count => all,
+            other => return Err(malformed(&other)),
+        };
+        let token = |reply: &Reply| match reply.word(0)? {
+            "token" => reply.stored().map(Some),
+            "none" => Some(None),
+            _ => None,
+        };
+        all.into_iter().map(|one| Reply(one).read(token)).collect()
+    }
+
     pub fn committed(&self) -> Result<Committed, StoreError> {
         self.read(|reply| match reply.word(0)? {
             "written" => Some(Committed::Written { doubted: reply.number(1)? == 1 }),

@@ -32,6 +32,7 @@ impl Script {
 /// One script a verb. Made with the store, not at first use: a fork must not meet them half made.
 pub struct Scripts {
     pub claim: Script,
+    pub read: Script,
     pub renew: Script,
     pub presence: Script,
     pub commit: Script,
@@ -54,6 +55,7 @@ impl Scripts {
     pub fn new() -> Scripts {
         Scripts {
             claim: script!("../lua/claim.lua"),
+            read: script!("../lua/read.lua"),
             renew: script!("../lua/renew.lua"),
             presence: script!("../lua/presence.lua"),
             commit: script!("../lua/commit.lua"),
