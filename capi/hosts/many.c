@@ -100,7 +100,9 @@ static void fork_with(tkm_managers *managers) {
     expect(managers, 1, 1, 0);
     expect(managers, 999, 1, 0);
     CHECK(tkm_managers_free(managers, 10000) == TKM_OK && books.all == KEYS && books.destroyed == 0);
-    _exit(0);
+    /* Not by exit: what a child leaks of its parent's is no leak that valgrind is to find. */
+    execlp("true", "true", (char *)NULL);
+    _exit(1);
   }
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
