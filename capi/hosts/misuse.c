@@ -37,6 +37,14 @@ static void nulls(void) {
   CHECK(tkm_manager_inspect(NULL, &seen, sizeof seen, NULL) == TKM_NULL && tkm_manager_owner(NULL, owner) == TKM_NULL);
   CHECK(tkm_manager_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && fresh == NULL);
   CHECK(tkm_manager_free(NULL, 0) == TKM_OK);
+  CHECK(tkm_options_max_keys(NULL, 1) == TKM_NULL && tkm_options_forget_after_ms(NULL, 1) == TKM_NULL);
+  CHECK(tkm_options_workers(NULL, 2) == TKM_NULL && tkm_options_workers_per_group(NULL, 2) == TKM_NULL);
+  CHECK(tkm_managers_new(NULL, NULL, NULL) == TKM_NULL && tkm_managers_free(NULL, 0) == TKM_OK);
+  CHECK(tkm_managers_get(NULL, "a", &token, NULL) == TKM_NULL && tkm_managers_get_within(NULL, "a", 1, NULL, NULL) == TKM_NULL);
+  CHECK(tkm_managers_invalidate(NULL, "a", NULL, NULL) == TKM_NULL && tkm_managers_manager(NULL, "a", &manager, NULL) == TKM_NULL);
+  CHECK(tkm_managers_forget(NULL, "a") == -1 && tkm_managers_len(NULL) == 0);
+  CHECK(tkm_managers_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && tkm_managers_stats(NULL, &stats, sizeof stats) == TKM_NULL);
+  CHECK(tkm_managers_openmetrics(NULL, NULL, 0, NULL) == TKM_NULL && tkm_attempt_key(NULL, &length) == NULL);
   CHECK(tkm_token_secret(NULL, &length) == NULL && length == 0 && tkm_token_copy_secret(NULL, text, 4) == 0);
   CHECK(tkm_token_generation(NULL) == 0 && tkm_token_expires_in_ms(NULL) == 0);
   CHECK(tkm_attempt_remaining_ms(NULL) == 0 && tkm_attempt_generation(NULL) == 0);

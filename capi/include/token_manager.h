@@ -137,7 +137,7 @@ int32_t tkm_redis_options_max_age_ms(tkm_redis_options *options, uint64_t ms);
 
 /* ---- The fetch callback ------------------------------------------------------------------------------------------------
  * Asks the issuer for a token, when this process has won the right to. Runs on a thread of the library (or of the caller, with
- * TKM_EXECUTION_INLINE), one call at a time, except that a call that overran the fetch limit is left behind while
+ * TKM_EXECUTION_INLINE), one call at a time for each token, except that a call that overran the fetch limit is left behind while
  * another may start. It may block, and should give up within tkm_attempt_remaining_ms. `attempt` and `reply` are the library's
  * and must not be used after the return. Call one of the tkm_reply_ functions; the last one counts; none is an unknown outcome. */
 typedef struct tkm_attempt tkm_attempt;
@@ -149,6 +149,8 @@ typedef void (*tkm_destroy_fn)(void *user_data);
 
 uint64_t tkm_attempt_remaining_ms(const tkm_attempt *attempt);
 uint64_t tkm_attempt_generation(const tkm_attempt *attempt);
+/* The key whose token it is, of many (tkm_managers); NULL where there is one. Ends with a NUL; `length` (may be NULL) gets its length. */
+const char *tkm_attempt_key(const tkm_attempt *attempt, size_t *length);
 /* The UUID of this process in the store. */
 const char *tkm_attempt_owner(const tkm_attempt *attempt);
 /* What the fleet's last fetch carried over, such as a rotating refresh token; NULL if nothing. Does not end with a NUL:
@@ -271,6 +273,16 @@ int32_t tkm_options_refresh_before_ms(tkm_options *options, uint64_t ms);
 int32_t tkm_options_margin_share(tkm_options *options, double share);         /* 0.05, but 5000 ms at most */
 int32_t tkm_options_margin_ms(tkm_options *options, uint64_t ms);
 
+/* For the tokens of many keys (tkm_managers_new, which checks them); tkm_manager_new takes no notice. At most so many keys are kept in
+ * this process: for one more, idle ones are forgotten that nobody has asked for the longest. */
+int32_t tkm_options_max_keys(tkm_options *options, size_t count);         /* 100000 */
+/* How long a key is kept that nobody asks for; the store keeps its token all the same. */
+int32_t tkm_options_forget_after_ms(tkm_options *options, uint64_t ms);   /* 3600000 */
+/* How many threads fetch for all keys together, and how many of them for one group; each fetch takes two. Without a group each key
+ * is a group by itself, with a budget of its own. */
+int32_t tkm_options_workers(tkm_options *options, uint32_t threads);           /* 64 */
+int32_t tkm_options_workers_per_group(tkm_options *options, uint32_t threads); /* 16 */
+
 /* ---- Tokens ------------------------------------------------------------------------------------------------------------
  * You own every token you are given; free it with tkm_token_free, from any thread. It stays readable after it has expired and
  * after its manager was freed. Reading never blocks. */
@@ -326,6 +338,38 @@ int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
 /* Writes this process's UUID in the store and a NUL, 37 bytes in all. Never blocks. */
 int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
 
+/* ---- Many tokens -------------------------------------------------------------------------------------------------------
+ * The tokens of many keys, such as tenants or users, of one store and one source; all have the settings of the options. Each key has a
+ * token, a flight and failures of its own: what fails for one hurts no other. The fleet meets under "<name of the options>:<key>".
+ * The callback, which tkm_attempt_key tells the key, runs for several keys at a time; an issuer asks the same for each key. All
+ * threads may share one. After a fork the child goes on with the keys that its parent had. */
+typedef struct tkm_managers tkm_managers;
+
+/* Makes them and frees the options in any case. Never talks to the store or the issuer. Codes: as tkm_manager_new. */
+int32_t tkm_managers_new(tkm_options *options, tkm_managers **managers, tkm_error **error);
+/* Frees them, then waits as tkm_manager_free. While managers of keys live, `destroy` waits for the last of them, whose
+ * tkm_manager_free then waits for it in place of this. */
+int32_t tkm_managers_free(tkm_managers *managers, uint64_t wait_ms);
+
+/* As tkm_manager_get and tkm_manager_get_within, for this key. Codes: also TKM_CONFIG if the key cannot be part of a name: 1 to 200
+ * bytes with the name of the options, without braces, spaces and control characters. */
+int32_t tkm_managers_get(const tkm_managers *managers, const char *key, tkm_token **token, tkm_error **error);
+int32_t tkm_managers_get_within(const tkm_managers *managers, const char *key, uint64_t ms, tkm_token **token,
+                                tkm_error **error);
+/* As tkm_manager_invalidate, for a token of this key. Codes: TKM_CONFIG, as tkm_managers_get. */
+int32_t tkm_managers_invalidate(const tkm_managers *managers, const char *key, const tkm_token *token, tkm_error **error);
+/* Gives the manager of this key: the fastest way to a token that is asked for often, and to all else that a manager can do. It is yours;
+ * free it with tkm_manager_free, also after tkm_managers_free. Until then its key is not forgotten for want of place or use. What it
+ * counts it counts for all keys together. Codes: TKM_CONFIG, as tkm_managers_get. */
+int32_t tkm_managers_manager(const tkm_managers *managers, const char *key, tkm_manager **manager, tkm_error **error);
+/* Forgets a key in this process, at once and whoever uses it; the store keeps its token. 1 if it was there, 0 if not, -1 if an argument
+ * is NULL or the key is not UTF-8. */
+int32_t tkm_managers_forget(const tkm_managers *managers, const char *key);
+/* How many keys this process keeps. */
+size_t tkm_managers_len(const tkm_managers *managers);
+/* As tkm_manager_keep_fresh, for all keys that are kept and those to come, with one thread; each until it is forgotten. */
+int32_t tkm_managers_keep_fresh(const tkm_managers *managers, tkm_fresh **fresh, tkm_error **error);
+
 /* ---- Managers from a file --------------------------------------------------------------------------------------------
  * Makes the manager of a token of a file of settings (TOML; doc/tkm.md of the project has them all): store, source, budget and all. A
  * program then needs no source of its own. Never talks to the store or the issuer. Libraries built without the feature `config` lack it.
@@ -356,6 +400,10 @@ int32_t tkm_manager_stats(const tkm_manager *manager, tkm_stats *stats, size_t s
 /* Writes the same, with times of waits and fetches and the errors by kind, as OpenMetrics text that ends with a NUL if `size` has room
  * for all of it, else an empty text; `needed` (may be NULL) gets the room that it takes. `text` may be NULL. Never blocks. */
 int32_t tkm_manager_openmetrics(const tkm_manager *manager, char *text, size_t size, size_t *needed);
+
+/* The same for all keys together; expires_in_ms is -1. */
+int32_t tkm_managers_stats(const tkm_managers *managers, tkm_stats *stats, size_t size);
+int32_t tkm_managers_openmetrics(const tkm_managers *managers, char *text, size_t size, size_t *needed);
 
 /* What the store knows of the token; no secret. 0 stands for "none". */
 typedef struct tkm_inspection {

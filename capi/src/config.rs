@@ -30,7 +30,7 @@ pub unsafe extern "C" fn tkm_manager_from_config(
             let (path, name) = (text(path, "path")?, text(name, "name")?);
             required((!manager.is_null()).then_some(()), "manager")?;
             let made = Config::read(path)?.manager(name)?;
-            write(manager, handle::give(TkmManager::of(made)));
+            write(manager, handle::give(TkmManager::of(made, None)));
             Ok(())
         })
     }

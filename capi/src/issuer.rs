@@ -7,22 +7,12 @@ use crate::source::{Callback, DestroyFn, FetchFn};
 use std::error::Error as _;
 use std::ffi::{c_char, c_void};
 use std::ptr;
-use std::sync::mpsc::{Receiver, channel};
 use token_manager_issuers::BuildError;
-use token_manager_issuers::by_name::{AnySource, ByName};
+use token_manager_issuers::by_name::ByName;
 
 /// The settings so far.
 pub struct TkmIssuer {
     pub settings: ByName,
-    /// Disconnected when the login's data has been destroyed.
-    gone: Option<Receiver<()>>,
-}
-
-impl TkmIssuer {
-    /// Makes the source; what to wait for once nobody uses it comes along.
-    pub fn build(self) -> Result<(AnySource, Option<Receiver<()>>), TkmError> {
-        Ok((self.settings.build()?, self.gone))
-    }
 }
 
 impl From<BuildError> for TkmError {
@@ -46,7 +36,7 @@ pub unsafe extern "C" fn tkm_issuer_new(
         call(error, || {
             required((!issuer.is_null()).then_some(()), "issuer")?;
             let settings = ByName::new(text(kind, "kind")?)?;
-            write(issuer, handle::give(TkmIssuer { settings, gone: None }));
+            write(issuer, handle::give(TkmIssuer { settings }));
             Ok(())
         })
     }
@@ -89,16 +79,14 @@ pub unsafe extern "C" fn tkm_issuer_login(
     user_data: *mut c_void,
     destroy: Option<DestroyFn>,
 ) -> i32 {
-    let (alive, gone) = channel();
     // Made first, so that the data is destroyed whatever follows.
-    let callback = Callback::new(login, user_data, destroy, alive);
+    let callback = Callback::new(login, user_data, destroy);
     // SAFETY: by the caller's promise; no error is asked for.
     unsafe {
         call(ptr::null_mut(), || {
             let callback = required(callback, "login")?;
             let issuer = required(handle::borrow_mut(issuer, "tkm_issuer_login"), "issuer")?;
             issuer.settings.set_login(callback);
-            issuer.gone = Some(gone);
             Ok(())
         })
     }

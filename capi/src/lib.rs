@@ -2,10 +2,11 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 4 | `views` `config` | what can be seen of a manager; one from a file of settings (feature `config`) |
+//! | 5 | `views` `config` | what can be seen of a manager; one from a file of settings (feature `config`) |
+//! | 4 | `managers` | the tokens of many keys |
 //! | 3 | `manager` | managers and their guards |
 //! | 2 | `options` | the settings of one |
-//! | 1 | `issuer` | sources that the library brings (feature `issuers`) |
+//! | 1 | `issuer` `callee` | sources that the library brings (feature `issuers`); what a manager may call, and its end |
 //! | 0 | `store` `tls` `login` `source` `token` `error` `logging` | stores, TLS and logins; the fetch callback; tokens; errors; log and version |
 //! | below | `call` `handle` `outcome` | what every entry point does; handles; codes |
 //!
@@ -13,6 +14,7 @@
 //! against the handles in use; every entry point catches panics.
 
 mod call;
+mod callee;
 #[cfg(feature = "config")]
 mod config;
 mod error;
@@ -22,6 +24,7 @@ mod issuer;
 mod logging;
 mod login;
 mod manager;
+mod managers;
 mod options;
 mod outcome;
 mod source;

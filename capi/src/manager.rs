@@ -1,47 +1,39 @@
 //! The manager: get, invalidate, keep fresh, look, free.
 
 use crate::call::{call, call_or, required, write};
+use crate::callee::Gone;
 use crate::handle;
 use crate::options::TkmOptions;
 use crate::outcome::{Code, TkmError};
 use crate::token::{self, TkmToken};
 use std::ffi::{CString, c_char};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::ptr;
 use std::time::{Duration, Instant};
-use std::{mem, process, ptr};
-use token_manager::{Error, FreshGuard, Token, TokenManager};
+use token_manager::{Builder, Error, FreshGuard, Token, TokenManager};
 
 pub struct TkmManager {
     pub manager: TokenManager,
-    gone: Option<Receiver<()>>,
-    pid: u32,
+    gone: Option<Gone>,
 }
 
 impl TkmManager {
-    /// Takes a manager whose source is the library's own.
-    #[cfg(feature = "config")]
-    pub fn of(manager: TokenManager) -> TkmManager {
-        TkmManager { manager, gone: None, pid: process::id() }
+    /// Takes a manager; without news of its source, that is the library's own.
+    pub fn of(manager: TokenManager, gone: Option<Gone>) -> TkmManager {
+        TkmManager { manager, gone }
     }
 
     /// Drops the manager and waits until nothing can call the program any more; false if that took longer than this.
     fn end(self, within: Duration) -> bool {
-        let TkmManager { manager, gone, pid } = self;
+        let TkmManager { manager, gone } = self;
         let started = Instant::now();
         let quiet = manager.quiesce(within);
-        drop(manager);
-        if pid != process::id() {
-            // The parent's callback is never destroyed here: its threads, which hold it, do not exist in the child.
-            mem::forget(gone);
-            return quiet;
-        }
         // A flight has landed before its thread lets go of the callback.
-        let left = within.saturating_sub(started.elapsed());
-        quiet && gone.is_none_or(|gone| gone.recv_timeout(left) == Err(RecvTimeoutError::Disconnected))
+        let left = if quiet { within.saturating_sub(started.elapsed()) } else { Duration::ZERO };
+        gone.is_none_or(|gone| gone.wait(manager, left)) && quiet
     }
 }
 
-pub struct TkmFresh(#[allow(dead_code, reason = "held for its drop")] FreshGuard);
+pub struct TkmFresh(#[allow(dead_code, reason = "held for its drop")] pub FreshGuard);
 
 /// # Safety
 /// `options` is NULL or a handle that is not used again; `manager` and `error` are NULL or point to places for pointers.
@@ -57,8 +49,10 @@ pub unsafe extern "C" fn tkm_manager_new(
         call(error, || {
             let options = required(handle::take(options, "tkm_manager_new"), "options")?;
             required((!manager.is_null()).then_some(()), "manager")?;
-            let built = required(options.builder, "options")?.build()?;
-            write(manager, handle::give(TkmManager { manager: built, gone: options.gone, pid: process::id() }));
+            let TkmOptions { builder, source, gone, .. } = options;
+            let builder = required(builder, "options")?;
+            let built = source.into_iter().fold(builder, Builder::source).build()?;
+            write(manager, handle::give(TkmManager::of(built, Some(Gone::new(gone, None)))));
             Ok(())
         })
     }

@@ -1,13 +1,16 @@
 //! Stores, and the settings of a manager before it is made.
 
 use crate::call::{call, call_or, required, text};
+use crate::callee::{Origin, Source};
 use crate::handle;
-use crate::outcome::{Code, TkmError};
+use crate::outcome::Code;
+#[cfg(feature = "issuers")]
+use crate::outcome::TkmError;
 use crate::source::{Callback, DestroyFn, FetchFn};
 use crate::store::TkmStore;
 use std::ffi::{c_char, c_void};
 use std::ptr;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 use token_manager::{Budget, Builder, Execution, Portion, TokenManager};
 
@@ -15,8 +18,20 @@ use token_manager::{Budget, Builder, Execution, Portion, TokenManager};
 pub struct TkmOptions {
     /// Always there but while a setting is changed.
     pub builder: Option<Builder>,
-    /// Disconnected when the source's data has been destroyed.
-    pub gone: Option<Receiver<()>>,
+    pub source: Option<Source>,
+    pub keyed: Keyed,
+    /// Disconnects `gone` when every source has been destroyed, and this.
+    pub alive: Sender<()>,
+    pub gone: Receiver<()>,
+}
+
+/// The settings of many tokens that were set.
+#[derive(Default)]
+pub struct Keyed {
+    pub max_keys: Option<usize>,
+    pub forget_after: Option<Duration>,
+    pub workers: Option<usize>,
+    pub workers_per_group: Option<usize>,
 }
 
 /// # Safety
@@ -26,7 +41,10 @@ pub unsafe extern "C" fn tkm_options_new(name: *const c_char) -> *mut TkmOptions
     // SAFETY: by the caller's promise.
     let name = || unsafe { text(name, "name") };
     call_or(ptr::null_mut(), || match name() {
-        Ok(name) => handle::give(TkmOptions { builder: Some(TokenManager::builder(name)), gone: None }),
+        Ok(name) => {
+            let (builder, (alive, gone)) = (Some(TokenManager::builder(name)), channel());
+            handle::give(TkmOptions { builder, source: None, keyed: Keyed::default(), alive, gone })
+        }
         Err(_) => ptr::null_mut(),
     })
 }
@@ -43,13 +61,20 @@ pub unsafe extern "C" fn tkm_options_free(options: *mut TkmOptions) {
 ///
 /// # Safety
 /// `options` is NULL or a handle of this library that no other thread uses.
-unsafe fn set(options: *mut TkmOptions, change: impl FnOnce(Builder) -> Result<Builder, TkmError>) -> i32 {
+unsafe fn set(options: *mut TkmOptions, change: impl FnOnce(Builder) -> Builder) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { change_with(options, |options| options.builder = options.builder.take().map(change)) }
+}
+
+/// As [`set`], for what is no builder's.
+///
+/// # Safety
+/// As for [`set`].
+unsafe fn change_with(options: *mut TkmOptions, change: impl FnOnce(&mut TkmOptions)) -> i32 {
     // SAFETY: by the caller's promise; no error is asked for.
     unsafe {
         call(ptr::null_mut(), || {
-            let options = required(handle::borrow_mut(options, "tkm_options"), "options")?;
-            let builder = required(options.builder.take(), "options")?;
-            options.builder = Some(change(builder)?);
+            change(required(handle::borrow_mut(options, "tkm_options"), "options")?);
             Ok(())
         })
     }
@@ -62,7 +87,7 @@ pub unsafe extern "C" fn tkm_options_store(options: *mut TkmOptions, store: *con
     // SAFETY: by the caller's promise.
     let Some(store) = (unsafe { handle::borrow(store, "tkm_options_store") }) else { return Code::Null as i32 };
     // SAFETY: by the caller's promise.
-    unsafe { set(options, |builder| Ok(builder.store(store.0.clone()))) }
+    unsafe { set(options, |builder| builder.store(store.0.clone())) }
 }
 
 /// # Safety
@@ -78,7 +103,7 @@ pub unsafe extern "C" fn tkm_options_when_away(
     let Some(store) = (unsafe { handle::borrow(store, "tkm_options_when_away") }) else { return Code::Null as i32 };
     let budget = Budget::per_minute(per_minute).burst(burst);
     // SAFETY: by the caller's promise.
-    unsafe { set(options, |builder| Ok(builder.when_away(store.0.clone(), budget))) }
+    unsafe { set(options, |builder| builder.when_away(store.0.clone(), budget)) }
 }
 
 /// Defines a setter that takes a text.
@@ -91,7 +116,7 @@ macro_rules! text_setter {
             // SAFETY: by the caller's promise.
             match unsafe { text(value, "value") } {
                 // SAFETY: by the caller's promise.
-                Ok(value) => unsafe { set(options, |builder| Ok(builder.$setter(value))) },
+                Ok(value) => unsafe { set(options, |builder| builder.$setter(value)) },
                 Err(error) => error.code(),
             }
         }
@@ -111,7 +136,7 @@ macro_rules! millis_setter {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $function(options: *mut TkmOptions, ms: u64) -> i32 {
             // SAFETY: by the caller's promise.
-            unsafe { set(options, |builder| Ok(builder.$setter(Duration::from_millis(ms)))) }
+            unsafe { set(options, |builder| builder.$setter(Duration::from_millis(ms))) }
         }
     };
 }
@@ -130,7 +155,7 @@ macro_rules! share_setter {
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $function(options: *mut TkmOptions, share: f64) -> i32 {
             // SAFETY: by the caller's promise.
-            unsafe { set(options, |builder| Ok(builder.$setter(Portion::Share(share)))) }
+            unsafe { set(options, |builder| builder.$setter(Portion::Share(share))) }
         }
     };
 }
@@ -142,7 +167,7 @@ share_setter!(tkm_options_margin_share, margin);
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_options_budget(options: *mut TkmOptions, per_minute: u32, burst: u32) -> i32 {
     // SAFETY: by the caller's promise.
-    unsafe { set(options, |builder| Ok(builder.budget(Budget::per_minute(per_minute).burst(burst)))) }
+    unsafe { set(options, |builder| builder.budget(Budget::per_minute(per_minute).burst(burst))) }
 }
 
 /// # Safety
@@ -155,7 +180,7 @@ pub unsafe extern "C" fn tkm_options_execution(options: *mut TkmOptions, executi
         _ => return Code::Config as i32,
     };
     // SAFETY: by the caller's promise.
-    unsafe { set(options, |builder| Ok(builder.execution(execution))) }
+    unsafe { set(options, |builder| builder.execution(execution)) }
 }
 
 /// # Safety
@@ -168,17 +193,13 @@ pub unsafe extern "C" fn tkm_options_source(
     user_data: *mut c_void,
     destroy: Option<DestroyFn>,
 ) -> i32 {
-    let (alive, gone) = channel();
     // Made first, so that the data is destroyed whatever follows.
-    let Some(callback) = Callback::new(fetch, user_data, destroy, alive) else { return Code::Null as i32 };
+    let Some(callback) = Callback::new(fetch, user_data, destroy) else { return Code::Null as i32 };
+    let set = |options: &mut TkmOptions| {
+        options.source = Some(Source::new(Origin::Callback(callback), options.alive.clone()));
+    };
     // SAFETY: by the caller's promise.
-    unsafe {
-        let code = set(options, |builder| Ok(builder.source(callback)));
-        if let Some(options) = options.as_mut() {
-            options.gone = Some(gone);
-        }
-        code
-    }
+    unsafe { change_with(options, set) }
 }
 
 /// # Safety
@@ -197,10 +218,26 @@ pub unsafe extern "C" fn tkm_options_issuer(
             // Taken whatever follows.
             let issuer = required(handle::take(issuer, "tkm_options_issuer"), "issuer")?;
             let options = required(handle::borrow_mut(options, "tkm_options_issuer"), "options")?;
-            let (source, gone) = issuer.build()?;
-            options.builder = options.builder.take().map(|builder| builder.source(source));
-            options.gone = gone;
+            let origin = Origin::Issuer(issuer.settings.build()?);
+            options.source = Some(Source::new(origin, options.alive.clone()));
             Ok(())
         })
     }
 }
+
+/// Defines a setter of many tokens.
+macro_rules! keyed_setter {
+    ($function:ident, $field:ident, $value:ident: $type:ty, $kept:expr) => {
+        /// # Safety
+        /// `options` is NULL or a handle of this library that no other thread uses.
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C" fn $function(options: *mut TkmOptions, $value: $type) -> i32 {
+            // SAFETY: by the caller's promise.
+            unsafe { change_with(options, |options| options.keyed.$field = Some($kept)) }
+        }
+    };
+}
+keyed_setter!(tkm_options_max_keys, max_keys, count: usize, count);
+keyed_setter!(tkm_options_forget_after_ms, forget_after, ms: u64, Duration::from_millis(ms));
+keyed_setter!(tkm_options_workers, workers, threads: u32, threads as usize);
+keyed_setter!(tkm_options_workers_per_group, workers_per_group, threads: u32, threads as usize);

@@ -3,61 +3,56 @@
 use crate::call::{call, call_or, required, text, text_of, write};
 use crate::handle;
 use crate::outcome::TkmError;
-use std::ffi::{CString, c_char, c_void};
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::ptr;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
 use token_manager::{Attempt, FetchError, Fetched, TokenSource};
 
 pub type FetchFn = unsafe extern "C" fn(user_data: *mut c_void, attempt: *const TkmAttempt, reply: *mut TkmReply);
 pub type DestroyFn = unsafe extern "C" fn(user_data: *mut c_void);
 
-/// The program's callback and its data, destroyed once, with the last manager or thread that could call it.
-pub struct Callback {
-    fetch: FetchFn,
-    user_data: *mut c_void,
+/// The data of a callback, destroyed once, with the last manager or thread that could call it.
+pub struct UserData {
+    pub pointer: *mut c_void,
     destroy: Option<DestroyFn>,
-    /// Disconnects when the data has been destroyed.
-    #[allow(dead_code, reason = "held for its drop")]
-    alive: Sender<()>,
 }
 
-// SAFETY: the header demands that the callback and its data may be used on any thread, one at a time but for calls that
-// were abandoned.
-unsafe impl Send for Callback {}
+// SAFETY: the header demands that callbacks and their data may be used on any thread; it says which ones several at a time.
+unsafe impl Send for UserData {}
 // SAFETY: as above.
-unsafe impl Sync for Callback {}
+unsafe impl Sync for UserData {}
 
-impl Callback {
-    /// Takes the program's data; without a function it is destroyed at once.
-    pub fn new(
-        fetch: Option<FetchFn>,
-        user_data: *mut c_void,
-        destroy: Option<DestroyFn>,
-        alive: Sender<()>,
-    ) -> Option<Callback> {
-        match (fetch, destroy) {
-            (Some(fetch), destroy) => Some(Callback { fetch, user_data, destroy, alive }),
-            (None, Some(destroy)) => {
-                // SAFETY: the program gave both together, and this is the one call.
-                unsafe { destroy(user_data) };
-                None
-            }
-            (None, None) => None,
+impl UserData {
+    pub fn new(pointer: *mut c_void, destroy: Option<DestroyFn>) -> UserData {
+        UserData { pointer, destroy }
+    }
+}
+
+impl Drop for UserData {
+    fn drop(&mut self) {
+        if let Some(destroy) = self.destroy {
+            // SAFETY: the program gave both together, and this is the one call.
+            unsafe { destroy(self.pointer) };
         }
     }
 }
 
-impl Drop for Callback {
-    fn drop(&mut self) {
-        if let Some(destroy) = self.destroy {
-            // SAFETY: the program gave both together, and this is the one call.
-            unsafe { destroy(self.user_data) };
-        }
+/// The program's callback.
+pub struct Callback {
+    fetch: FetchFn,
+    data: UserData,
+}
+
+impl Callback {
+    /// Takes the program's data; without a function it is destroyed at once.
+    pub fn new(fetch: Option<FetchFn>, user_data: *mut c_void, destroy: Option<DestroyFn>) -> Option<Callback> {
+        let data = UserData::new(user_data, destroy);
+        Some(Callback { fetch: fetch?, data })
     }
 }
 
 pub struct TkmAttempt {
+    key: Option<CString>,
     generation: u64,
     deadline: std::time::Instant,
     owner: CString,
@@ -67,9 +62,11 @@ pub struct TkmAttempt {
 
 pub struct TkmReply(Option<Result<Fetched, FetchError>>);
 
-impl TokenSource for Callback {
-    fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError> {
+impl Callback {
+    /// Asks for a token, of this key if there are many.
+    pub fn ask(&self, key: Option<&str>, attempt: &Attempt) -> Result<Fetched, FetchError> {
         let told = TkmAttempt {
+            key: key.map(|key| CString::new(key).unwrap_or_default()),
             generation: attempt.generation(),
             deadline: std::time::Instant::now() + attempt.remaining(),
             owner: CString::new(attempt.owner()).unwrap_or_default(),
@@ -78,13 +75,33 @@ impl TokenSource for Callback {
         };
         let (told, reply) = (handle::give(told), handle::give(TkmReply(None)));
         // SAFETY: both handles live until the callback has returned.
-        unsafe { (self.fetch)(self.user_data, told, reply) };
+        unsafe { (self.fetch)(self.data.pointer, told, reply) };
         // SAFETY: they were made above, and the header forbids their use after the return.
         let (_, reply) =
             unsafe { (handle::take(told, "the fetch callback"), handle::take(reply, "the fetch callback")) };
         let nothing = || Err(FetchError::unknown_outcome("the fetch callback set no reply"));
         reply.and_then(|reply| reply.0).unwrap_or_else(nothing)
     }
+}
+
+impl TokenSource for Callback {
+    fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError> {
+        self.ask(None, attempt)
+    }
+}
+
+/// # Safety
+/// `attempt` is NULL or what the running callback was given; `length` is NULL or points to a `size_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_attempt_key(attempt: *const TkmAttempt, length: *mut usize) -> *const c_char {
+    // SAFETY: by the caller's promise.
+    let attempt = || unsafe { handle::borrow(attempt, "tkm_attempt_key") };
+    call_or(ptr::null(), || {
+        let key = attempt().and_then(|attempt| attempt.key.as_deref());
+        // SAFETY: by the caller's promise.
+        unsafe { write(length, key.map_or(0, |key| key.count_bytes())) };
+        key.map_or(ptr::null(), CStr::as_ptr)
+    })
 }
 
 /// # Safety

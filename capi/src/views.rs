@@ -3,12 +3,13 @@
 use crate::call::{call, required, write};
 use crate::handle;
 use crate::manager::TkmManager;
+use crate::managers::TkmManagers;
 use crate::outcome::TkmError;
 use std::ffi::c_char;
 use std::time::Duration;
 use std::{mem, ptr};
 use token_manager::store::Inspection;
-use token_manager::{Stats, openmetrics};
+use token_manager::{Counted, Stats, openmetrics};
 
 /// Writes as much of a result as the program has room for, which was compiled for an older or a newer version: what the
 /// library does not know is zero.
@@ -82,6 +83,57 @@ impl From<Stats> for TkmStats {
 }
 
 /// # Safety
+/// As for [`tkm_manager_stats`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_stats(managers: *const TkmManagers, stats: *mut TkmStats, size: usize) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let managers = required(handle::borrow(managers, "tkm_managers_stats"), "managers")?;
+            required((!stats.is_null()).then_some(()), "stats")?;
+            write_sized(stats, size, &managers.managers.stats().into());
+            Ok(())
+        })
+    }
+}
+
+/// Writes what one of them has counted as text.
+///
+/// # Safety
+/// `text` is NULL or points to `size` bytes, `needed` is NULL or points to a `size_t`.
+unsafe fn write_metrics(counted: &impl Counted, text: *mut c_char, size: usize, needed: *mut usize) {
+    let metrics = openmetrics([counted]);
+    // SAFETY: by the caller's promise; as much is written as there is room for.
+    unsafe {
+        write(needed, metrics.len() + 1);
+        if !text.is_null() && size > 0 {
+            let shown = if metrics.len() < size { metrics.as_bytes() } else { &[] };
+            ptr::copy_nonoverlapping(shown.as_ptr(), text.cast(), shown.len());
+            text.add(shown.len()).write(0);
+        }
+    }
+}
+
+/// # Safety
+/// As for [`tkm_manager_openmetrics`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_openmetrics(
+    managers: *const TkmManagers,
+    text: *mut c_char,
+    size: usize,
+    needed: *mut usize,
+) -> i32 {
+    // SAFETY: by the caller's promise; no error is asked for.
+    unsafe {
+        call(ptr::null_mut(), || {
+            let managers = required(handle::borrow(managers, "tkm_managers_openmetrics"), "managers")?;
+            write_metrics(&managers.managers, text, size, needed);
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
 /// As for all functions of a manager; `text` is NULL or points to `size` bytes, `needed` is NULL or points to a `size_t`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_manager_openmetrics(
@@ -94,13 +146,7 @@ pub unsafe extern "C" fn tkm_manager_openmetrics(
     unsafe {
         call(ptr::null_mut(), || {
             let manager = required(handle::borrow(manager, "tkm_manager_openmetrics"), "manager")?;
-            let metrics = openmetrics([&manager.manager]);
-            write(needed, metrics.len() + 1);
-            if !text.is_null() && size > 0 {
-                let shown = if metrics.len() < size { metrics.as_bytes() } else { &[] };
-                ptr::copy_nonoverlapping(shown.as_ptr(), text.cast(), shown.len());
-                text.add(shown.len()).write(0);
-            }
+            write_metrics(&manager.manager, text, size, needed);
             Ok(())
         })
     }

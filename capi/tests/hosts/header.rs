@@ -74,6 +74,7 @@ fn each_section_of_the_header_has_a_file() {
         ("Options", "options"),
         ("Tokens", "token"),
         ("Managers", "manager"),
+        ("Many tokens", "managers"),
         ("Managers from a file", "config"),
         ("What is seen", "views"),
         ("Log and version", "logging"),

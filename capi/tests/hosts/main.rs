@@ -3,6 +3,7 @@
 mod config;
 mod header;
 mod issuers;
+mod many;
 mod memory;
 mod toolchain;
 

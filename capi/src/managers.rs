@@ -1,0 +1,208 @@
+//! The tokens of many keys: get, invalidate, keep fresh, a manager of one, free.
+
+use crate::call::{call, call_or, required, text, write};
+use crate::callee::Gone;
+use crate::handle;
+use crate::manager::{TkmFresh, TkmManager};
+use crate::options::{Keyed, TkmOptions};
+use crate::outcome::{Code, TkmError};
+use crate::token::{self, TkmToken};
+use std::any::Any;
+use std::ffi::c_char;
+use std::ptr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use token_manager::{Error, KeyedBuilder, Token, TokenManagers};
+
+pub struct TkmManagers {
+    pub managers: TokenManagers,
+    gone: Gone,
+}
+
+impl TkmManagers {
+    fn new(options: TkmOptions) -> Result<TkmManagers, TkmError> {
+        let TkmOptions { builder, source, keyed, gone, .. } = options;
+        let no_source = "no source is set; call tkm_options_source or tkm_options_issuer";
+        let source = Arc::new(source.ok_or_else(|| TkmError::new(Code::Config, no_source))?);
+        let callees: Arc<dyn Any + Send + Sync> = source.clone();
+        let callees: Weak<dyn Any + Send + Sync> = Arc::downgrade(&callees);
+        let made = required(builder, "options")?.keyed(move |key, attempt| source.ask(Some(key), attempt));
+        Ok(TkmManagers { managers: keyed.set(made).build()?, gone: Gone::new(gone, Some(callees)) })
+    }
+}
+
+impl Keyed {
+    fn set(self, builder: KeyedBuilder) -> KeyedBuilder {
+        let builder = self.max_keys.into_iter().fold(builder, KeyedBuilder::max_keys);
+        let builder = self.forget_after.into_iter().fold(builder, KeyedBuilder::forget_after);
+        let builder = self.workers.into_iter().fold(builder, KeyedBuilder::workers);
+        self.workers_per_group.into_iter().fold(builder, KeyedBuilder::workers_per_group)
+    }
+}
+
+/// # Safety
+/// `options` is NULL or a handle that is not used again; `managers` and `error` are NULL or point to places for pointers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_new(
+    options: *mut TkmOptions,
+    managers: *mut *mut TkmManagers,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(managers, ptr::null_mut());
+        call(error, || {
+            let options = required(handle::take(options, "tkm_managers_new"), "options")?;
+            required((!managers.is_null()).then_some(()), "managers")?;
+            write(managers, handle::give(TkmManagers::new(options)?));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// `managers` is NULL or a handle that is not used again.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_free(managers: *mut TkmManagers, wait_ms: u64) -> i32 {
+    // SAFETY: by the caller's promise.
+    let managers = || unsafe { handle::take(managers, "tkm_managers_free") };
+    call_or(Code::Panic as i32, || match managers() {
+        None => Code::Ok as i32,
+        Some(TkmManagers { managers, gone }) => match gone.wait(managers, Duration::from_millis(wait_ms)) {
+            true => Code::Ok as i32,
+            false => Code::Busy as i32,
+        },
+    })
+}
+
+/// # Safety
+/// `managers` is NULL or a handle of this library; `key` is NULL or a text; `token` and `error` are NULL or point to places for
+/// pointers.
+unsafe fn get(
+    managers: *const TkmManagers,
+    key: *const c_char,
+    token: *mut *mut TkmToken,
+    error: *mut *mut TkmError,
+    ask: impl FnOnce(&TokenManagers, &str) -> Result<Token, Error>,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(token, ptr::null_mut());
+        call(error, || {
+            let managers = required(handle::borrow(managers, "tkm_managers_get"), "managers")?;
+            required((!token.is_null()).then_some(()), "token")?;
+            write(token, token::give(ask(&managers.managers, text(key, "key")?)?));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of managers: handles of this library, texts, and places for the results.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_get(
+    managers: *const TkmManagers,
+    key: *const c_char,
+    token: *mut *mut TkmToken,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe { get(managers, key, token, error, TokenManagers::get) }
+}
+
+/// # Safety
+/// As for all functions of managers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_get_within(
+    managers: *const TkmManagers,
+    key: *const c_char,
+    ms: u64,
+    token: *mut *mut TkmToken,
+    error: *mut *mut TkmError,
+) -> i32 {
+    let within = Duration::from_millis(ms);
+    // SAFETY: by the caller's promise.
+    unsafe { get(managers, key, token, error, |managers, key| managers.get_within(key, within)) }
+}
+
+/// # Safety
+/// As for all functions of managers; `token` is NULL or a handle of this library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_invalidate(
+    managers: *const TkmManagers,
+    key: *const c_char,
+    token: *const TkmToken,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        call(error, || {
+            let managers = required(handle::borrow(managers, "tkm_managers_invalidate"), "managers")?;
+            let key = text(key, "key")?;
+            let invalidate = |token: &Token| managers.managers.invalidate(key, token);
+            Ok(required(token::with(token, "tkm_managers_invalidate", invalidate), "token")??)
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of managers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_manager(
+    managers: *const TkmManagers,
+    key: *const c_char,
+    manager: *mut *mut TkmManager,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(manager, ptr::null_mut());
+        call(error, || {
+            let managers = required(handle::borrow(managers, "tkm_managers_manager"), "managers")?;
+            required((!manager.is_null()).then_some(()), "manager")?;
+            let one = managers.managers.manager(text(key, "key")?)?;
+            write(manager, handle::give(TkmManager::of(one, Some(managers.gone.clone()))));
+            Ok(())
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of managers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_forget(managers: *const TkmManagers, key: *const c_char) -> i32 {
+    // SAFETY: by the caller's promise.
+    call_or(-1, || unsafe {
+        let (managers, key) = (handle::borrow(managers, "tkm_managers_forget"), text(key, "key"));
+        managers.zip(key.ok()).map_or(-1, |(managers, key)| i32::from(managers.managers.forget(key)))
+    })
+}
+
+/// # Safety
+/// As for all functions of managers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_len(managers: *const TkmManagers) -> usize {
+    // SAFETY: by the caller's promise.
+    let managers = || unsafe { handle::borrow(managers, "tkm_managers_len") };
+    call_or(0, || managers().map_or(0, |managers| managers.managers.len()))
+}
+
+/// # Safety
+/// As for all functions of managers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_keep_fresh(
+    managers: *const TkmManagers,
+    fresh: *mut *mut TkmFresh,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(fresh, ptr::null_mut());
+        call(error, || {
+            let managers = required(handle::borrow(managers, "tkm_managers_keep_fresh"), "managers")?;
+            required((!fresh.is_null()).then_some(()), "fresh")?;
+            write(fresh, handle::give(TkmFresh(managers.managers.keep_fresh()?)));
+            Ok(())
+        })
+    }
+}
