@@ -310,7 +310,8 @@ impl Builder {
         let (egress, policy) = (self.egress.clone(), self.policy.clone());
         let events = PerProcess::new(Events::of(&store));
         let keyed = base.and_then(|base| base.keyed.clone()).or_else(|| self.keyed.take());
-        Ok(Arc::new(Common { egress, policy, store, source, observer, journal, events, keyed }))
+        let counters = PerProcess::default();
+        Ok(Arc::new(Common { egress, policy, store, source, observer, journal, events, counters, keyed }))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::token::Token;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicUsize};
+use std::time::Duration;
 
 /// How many tokens a thread keeps at most. Its table grows with the managers that it asks.
 const CACHE_SIZE: usize = 4096;
@@ -43,6 +44,8 @@ pub struct SlotHeader {
     not_before: AtomicU64,
     /// Its first place in the threads' tables.
     place: usize,
+    /// The whole life of the token, in nanoseconds: no hit reads it, but the line has room for it.
+    life: AtomicU64,
 }
 
 type Table = Vec<Option<CachedToken>>;
@@ -51,7 +54,8 @@ impl SlotHeader {
     pub fn new() -> Arc<SlotHeader> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let place = MADE.fetch_add(1, Ordering::Relaxed) % CACHE_SIZE;
-        Arc::new(SlotHeader { version: AtomicU64::new(0), not_before: AtomicU64::new(0), place })
+        let [version, not_before, life] = [0; 3].map(AtomicU64::new);
+        Arc::new(SlotHeader { version, not_before, place, life })
     }
 
     /// Returns the calling thread's clone of the token if it is to be served as it is: the whole of a hit.
@@ -149,6 +153,16 @@ impl SlotHeader {
         static VERSIONS: atomic::AtomicU64 = atomic::AtomicU64::new(1);
         let version = if has_token { VERSIONS.fetch_add(1, Ordering::Relaxed) } else { 0 };
         self.version.store(version, Ordering::Release);
+    }
+
+    /// Notes the whole life of the token.
+    pub fn note_life(&self, life: Duration) {
+        self.life.store(u64::try_from(life.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns the whole life of the token.
+    pub fn life(&self) -> Duration {
+        Duration::from_nanos(self.life.load(Ordering::Relaxed))
     }
 
     /// Lets no refresh start before then.

@@ -9,7 +9,7 @@ use crate::token::Token;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// So many parts of the map have a lock of their own.
@@ -29,23 +29,32 @@ struct Entry {
     name: Arc<str>,
     manager: TokenManager,
     /// How many of the manager's handles are the maps' own: one in each process from here up to the first.
-    own_handles: usize,
-    /// In nanoseconds of the monotonic clock.
-    used_at: AtomicU64,
+    own_handles: u32,
+    /// In ticks of the monotonic clock.
+    used_at: AtomicU32,
     cached: Option<CachedToken>,
+}
+
+/// A tick is 2^24 nanoseconds, 17 milliseconds: small, and a number of 32 bits lasts for two years.
+const TICK: u32 = 24;
+
+/// Returns in which tick a moment is.
+fn tick(moment: Moment) -> u32 {
+    u32::try_from(moment.mono >> TICK).unwrap_or(u32::MAX)
 }
 
 impl Entry {
     /// Notes that it was asked for: seldom a write, since the coarse clock seldom moves.
     fn touch(&self, now: Moment) {
-        if self.used_at.load(Ordering::Relaxed) != now.mono {
-            self.used_at.store(now.mono, Ordering::Relaxed);
+        let now = tick(now);
+        if self.used_at.load(Ordering::Relaxed) != now {
+            self.used_at.store(now, Ordering::Relaxed);
         }
     }
 
     /// Returns whether nobody would miss it: no handle outside, no flight, nothing that only this process has.
     fn is_idle(&self) -> bool {
-        self.manager.handles() <= self.own_handles && self.manager.is_idle()
+        self.manager.handles() <= self.own_handles as usize && self.manager.is_idle()
     }
 }
 
@@ -66,7 +75,7 @@ impl Keys {
                     name: entry.name.clone(),
                     manager: entry.manager.clone(),
                     own_handles: entry.own_handles + 1,
-                    used_at: AtomicU64::new(entry.used_at.load(Ordering::Relaxed)),
+                    used_at: AtomicU32::new(entry.used_at.load(Ordering::Relaxed)),
                     cached: None,
                 });
             }
@@ -97,7 +106,7 @@ impl Keys {
 
     /// Keeps a manager, unless its key has one; returns the one that it has then.
     pub fn insert(&self, manager: TokenManager) -> TokenManager {
-        let (name, used_at) = (manager.name().name.clone(), AtomicU64::new(Moment::now().mono));
+        let (name, used_at) = (manager.name().name.clone(), AtomicU32::new(tick(Moment::now())));
         self.insert_if_new(Entry { name, manager, own_handles: 1, used_at, cached: None })
     }
 
@@ -143,7 +152,7 @@ impl Keys {
     /// Forgets idle keys that nobody has asked for in such a time.
     pub fn forget_unused_for(&self, span: Duration) {
         let now = Moment::now();
-        self.forget_idle(|used_at| now.mono.saturating_sub(used_at) as u128 >= span.as_nanos());
+        self.forget_idle(|used_at| u128::from(tick(now).saturating_sub(used_at)) << TICK >= span.as_nanos());
     }
 
     /// Makes place for one more key below `max` by forgetting those of the idle that nobody has asked for the longest.
@@ -152,7 +161,7 @@ impl Keys {
         if count < max {
             return;
         }
-        let mut used: Vec<u64> = Vec::with_capacity(count);
+        let mut used: Vec<u32> = Vec::with_capacity(count);
         for shard in &self.shards {
             used.extend(
                 shard.read().iter().filter(|entry| entry.is_idle()).map(|entry| entry.used_at.load(Ordering::Relaxed)),
@@ -172,7 +181,7 @@ impl Keys {
         }
     }
 
-    fn forget_idle(&self, goes: impl Fn(u64) -> bool) {
+    fn forget_idle(&self, goes: impl Fn(u32) -> bool) {
         for shard in &self.shards {
             let mut shard = shard.write();
             let forgotten: Vec<Entry> =

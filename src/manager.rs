@@ -24,12 +24,7 @@ use std::time::Duration;
 pub struct TokenManager {
     /// What a hit reads, one step away.
     header: Arc<SlotHeader>,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    settings: Arc<Settings>,
-    state: PerProcess<Arc<State>>,
+    state: Arc<PerProcess<Arc<State>>>,
 }
 
 /// The API's answer to a call made with a token.
@@ -43,12 +38,12 @@ pub enum Verdict<T> {
 
 impl TokenManager {
     pub(crate) fn new(settings: Settings) -> TokenManager {
-        let (header, settings) = (SlotHeader::new(), Arc::new(settings));
+        let header = SlotHeader::new();
         // Made here, so that no fork meets them half made.
         identity();
         reentrancy::waits();
-        let state = PerProcess::new(State::new(settings.clone(), Slot::new(header.clone())));
-        TokenManager { header, shared: Arc::new(Shared { settings, state }) }
+        let state = Arc::new(PerProcess::new(State::new(settings, Slot::new(header.clone()))));
+        TokenManager { header, state }
     }
 
     /// Returns a token that is valid now, waiting for one no longer than the deadline of the settings (15 seconds by
@@ -60,7 +55,7 @@ impl TokenManager {
     pub fn get(&self) -> Result<Token, Error> {
         match self.header.get_cached() {
             Some(token) => Ok(token),
-            None => self.acquire(self.shared.settings.policy.deadline),
+            None => self.acquire(self.settings().policy.deadline),
         }
     }
 
@@ -154,7 +149,7 @@ impl TokenManager {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be asked.
     pub fn inspect(&self) -> Result<Inspection, Error> {
-        self.shared.settings.inspect_store().map_err(Error::store)
+        self.settings().inspect_store().map_err(Error::store)
     }
 
     /// Ends the pauses after failures: that of the fleet, that of this process's egress, and this process's own. For operators,
@@ -163,7 +158,7 @@ impl TokenManager {
     /// # Errors
     /// [`ErrorKind::Store`](crate::ErrorKind::Store) when the store cannot be told; this process's own pause ends all the same.
     pub fn lift_pause(&self) -> Result<(), Error> {
-        let settings = &*self.shared.settings;
+        let settings = self.settings();
         let lifted = settings.store.lift_pause(&settings.name, &settings.egress).map_err(Error::store);
         // Last, so that no flight brings the fleet's pause back meanwhile.
         self.state().clear_failures();
@@ -182,17 +177,17 @@ impl TokenManager {
 
     /// Returns this process's name in the store: a UUID, another one after a fork.
     pub fn owner(&self) -> String {
-        self.state().identity.owner().to_string()
+        identity().owner().to_string()
     }
 
     /// Returns the token's name with its namespace, group and grant.
     pub fn name(&self) -> &TokenName {
-        &self.shared.settings.name
+        &self.settings().name
     }
 
     /// As [`get_within`](TokenManager::get_within), without a clone of the token for the calling thread's next hits.
     pub(crate) fn get_uncached(&self, within: Option<Duration>) -> Result<Token, Error> {
-        acquire(self.state(), within.unwrap_or(self.shared.settings.policy.deadline))
+        acquire(self.state(), within.unwrap_or(self.settings().policy.deadline))
     }
 
     /// Keeps this process's token fresh while the guard lives and anybody has the manager.
@@ -212,7 +207,7 @@ impl TokenManager {
 
     /// Returns what the manager was built with.
     pub(crate) fn settings(&self) -> &Settings {
-        &self.shared.settings
+        &self.state.latest().settings
     }
 
     /// Returns the present token as a cache keeps it that threads share.
@@ -226,12 +221,12 @@ impl TokenManager {
 
     /// Returns whether both are of one state.
     pub(crate) fn is(&self, other: &TokenManager) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
+        Arc::ptr_eq(&self.state, &other.state)
     }
 
     /// Returns how many clones there are.
     pub(crate) fn handles(&self) -> usize {
-        Arc::strong_count(&self.shared)
+        Arc::strong_count(&self.state)
     }
 
     /// Returns whether nothing is under way, and nothing would be lost with it.
@@ -240,13 +235,12 @@ impl TokenManager {
     }
 
     fn state(&self) -> &Arc<State> {
-        let Shared { settings, state } = &*self.shared;
-        state.get_or_inherit(|parent| State::new(settings.clone(), parent.slot.forked()))
+        self.state.get_or_inherit(|parent| State::new(parent.settings.clone(), parent.slot.forked()))
     }
 }
 
 impl fmt::Debug for TokenManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenManager").field("name", &self.shared.settings.name.to_string()).finish_non_exhaustive()
+        f.debug_struct("TokenManager").field("name", &self.settings().name.to_string()).finish_non_exhaustive()
     }
 }

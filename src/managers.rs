@@ -1,7 +1,7 @@
 //! Many tokens on one store and one source, each under a key: what multi-tenant programs call.
 
 use crate::builder::Builder;
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::error::Error;
 use crate::fork::PerProcess;
 use crate::keep_fresh::{self, FreshGuard};
@@ -295,6 +295,14 @@ impl TokenManagers {
     pub fn stats(&self) -> Stats {
         let abandoned = self.keys().managers().iter().map(|manager| manager.stats().abandoned).sum();
         Stats { abandoned, ..self.0.keyed.counters().stats() }
+    }
+
+    /// Waits until this process has neither a flight nor a thread for any key, as [`TokenManager::quiesce`]; false if that took longer
+    /// than this.
+    pub fn quiesce(&self, within: Duration) -> bool {
+        let deadline = clock::deadline(within);
+        self.0.common.workers().is_none_or(|workers| workers.threads().wait_until_none(deadline))
+            && self.keys().managers().iter().all(|manager| manager.quiesce(clock::left(deadline)))
     }
 
     /// Keeps the tokens of all keys fresh that this process keeps, and of those to come, until the guard is dropped: takes over

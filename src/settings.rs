@@ -15,6 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// The settings of one token.
+#[derive(Clone)]
 pub struct Settings {
     pub name: TokenName,
     pub common: Arc<Common>,
@@ -29,6 +30,8 @@ pub struct Common {
     pub observer: Option<Observer>,
     pub journal: Option<Arc<Journal>>,
     pub events: PerProcess<Arc<Events>>,
+    /// What is counted for the one token, if it is not one of many.
+    pub counters: PerProcess<Counters>,
     pub keyed: Option<Arc<Keyed>>,
 }
 
@@ -64,6 +67,11 @@ impl Common {
     pub fn workers(&self) -> Option<&Arc<Workers>> {
         let keyed = self.keyed.as_deref()?;
         Some(keyed.workers.get_or_inherit(|parents| Arc::new(parents.forked())))
+    }
+
+    /// Returns where this process counts what it does.
+    pub fn counters(&self) -> &Counters {
+        self.keyed.as_ref().map_or_else(|| self.counters.get(Counters::default), |keyed| keyed.counters())
     }
 
     /// Returns this process's events of the store.

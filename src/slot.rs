@@ -117,6 +117,16 @@ impl Slot {
         self.publish(&held);
     }
 
+    /// Notes the whole life of the token that was adopted last.
+    pub fn note_life(&self, life: Duration) {
+        self.header.note_life(life);
+    }
+
+    /// Returns the whole life of the present token.
+    pub fn life(&self) -> Duration {
+        self.header.life()
+    }
+
     /// Returns which generations are no answer to the next claim.
     pub fn newer_than(&self) -> u64 {
         let held = self.held.read();

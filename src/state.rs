@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::facade;
 use crate::failures::Failures;
 use crate::flight::single::SingleFlight;
-use crate::identity::{Identity, identity};
+use crate::identity::identity;
 use crate::policy::{self, MAX_ABANDONED, MAX_LIFE, POLL, STORE_PAUSE};
 use crate::settings::Settings;
 use crate::slot::Slot;
@@ -26,40 +26,30 @@ use std::time::{Duration, Instant};
 pub type Outcome = Result<(), Error>;
 
 pub struct State {
-    pub settings: Arc<Settings>,
-    pub identity: &'static Identity,
+    pub settings: Settings,
     pub slot: Slot,
     pub flights: Arc<SingleFlight<Outcome>>,
     pub threads: Arc<Running>,
     pub failures: Failures,
     pub uncommitted: Kept,
-    /// For itself alone; the tokens of many keys are counted together.
-    own_counters: Counters,
     /// The number of this state, unlike that of any other in this process.
     pub id: u64,
-    name_hash: u64,
-    /// The whole life of the token in the slot, in nanoseconds.
-    life: AtomicU64,
     abandoned: AtomicUsize,
 }
 
 impl State {
-    pub fn new(settings: Arc<Settings>, slot: Slot) -> Arc<State> {
+    pub fn new(settings: Settings, slot: Slot) -> Arc<State> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         // One for all, which have it at hand for as long as they live.
         static LOST: OnceLock<Error> = OnceLock::new();
         let lost = LOST.get_or_init(|| Error::new(ErrorKind::Store, "the flight ended without an outcome"));
         Arc::new(State {
-            identity: identity(),
             slot,
             flights: SingleFlight::new(Err(lost.clone())),
             threads: settings.workers().map(|workers| workers.threads().clone()).unwrap_or_default(),
             failures: Failures::default(),
             uncommitted: Kept::default(),
-            own_counters: Counters::default(),
             id: IDS.fetch_add(1, Ordering::Relaxed),
-            name_hash: settings.name_hash(),
-            life: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
             settings,
         })
@@ -67,12 +57,12 @@ impl State {
 
     /// Returns a number from 0 to 1 that is the same each time for the same `of`, and another one in another process or manager.
     pub fn fraction(&self, of: u64) -> f64 {
-        policy::fraction(self.identity.seed() ^ self.id.rotate_right(8) ^ of)
+        policy::fraction(identity().seed() ^ self.id.rotate_right(8) ^ of)
     }
 
     /// Returns whether the token is of this manager's name: generations of two names cannot be compared.
     pub fn is_of_name(&self, token: &Token) -> bool {
-        token.name() == self.name_hash
+        token.name() == self.settings.name_hash()
     }
 
     /// Returns whether no flight or abandoned source is at work, and the store has all that was fetched.
@@ -92,9 +82,9 @@ impl State {
             let name = &self.settings.name;
             log::debug!(target: "token_manager", "{name}: generation {generation} has the secret of the last one");
         }
-        let token = Token::new(value, self.name_hash, generation, refresh_at, expires_at);
+        let token = Token::new(value, self.settings.name_hash(), generation, refresh_at, expires_at);
         if self.slot.adopt(token) {
-            self.life.store(u64::try_from(life.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.slot.note_life(life);
             self.count(Count::Adopted);
             if doubted {
                 self.count(Count::Doubt);
@@ -105,9 +95,8 @@ impl State {
 
     /// Returns the slot's token as a store holds it.
     pub fn as_stored(&self, token: &Token) -> Stored {
-        let life = Duration::from_nanos(self.life.load(Ordering::Relaxed));
         let (generation, value, left) = (token.generation(), token.share_secret(), token.expires_in());
-        Stored { generation, value, left, life, doubted: false }
+        Stored { generation, value, left, life: self.slot.life(), doubted: false }
     }
 
     /// Notes what a flight's outcome means for the callers and refreshes to come; `seen` is what the slot had seen before it.
@@ -124,7 +113,7 @@ impl State {
 
     /// Returns where it is counted what is done for the token.
     pub fn counters(&self) -> &Counters {
-        self.settings.keyed.as_ref().map_or(&self.own_counters, |keyed| keyed.counters())
+        self.settings.counters()
     }
 
     pub fn count(&self, what: Count) {

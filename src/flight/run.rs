@@ -8,6 +8,7 @@ use crate::flight::fetch::{self, Shown};
 use crate::flight::settle;
 use crate::flight::single::{Joined, Leader};
 use crate::flight::updater_wait::UpdaterWait;
+use crate::identity::identity;
 use crate::locks::Mutex;
 use crate::policy::{Execution, FIRST_PAUSE, MAX_ABANDONED, SAFETY_POLL, STORE_PAUSE};
 use crate::reentrancy::ReentrancyGuard;
@@ -153,7 +154,7 @@ fn run_attempt(
     shown: &mut Shown,
 ) -> Outcome {
     let policy = &state.settings.policy;
-    let attempt = state.identity.next_attempt();
+    let attempt = identity().next_attempt();
     let mut updater_wait = UpdaterWait::new(state, attempt);
     loop {
         let _ = settle::commit_kept(state); // the claim tells whether the store is well
@@ -179,7 +180,7 @@ fn run_attempt(
                 return Ok(());
             }
             Step::Fetch { generation, carry } => {
-                let owner = state.identity.owner().clone();
+                let owner = identity().owner().clone();
                 if updater_wait.is_silent() {
                     state.count(Count::Takeover);
                 }
@@ -240,7 +241,7 @@ fn deadline(state: &State, leader: &Leader<Outcome>, runs_on: &RunsOn) -> Instan
 /// When the store cannot be asked.
 pub fn take_over(state: &State) -> Result<(), StoreError> {
     let asked_at = Moment::now();
-    let claim = claim_without_fetch(state, state.identity.next_attempt());
+    let claim = claim_without_fetch(state, identity().next_attempt());
     if let Claimed::Token(stored) = state.settings.store.claim(&state.settings.name, &claim)? {
         state.adopt(stored, asked_at);
     }
@@ -249,7 +250,7 @@ pub fn take_over(state: &State) -> Result<(), StoreError> {
 
 fn claim_without_fetch(state: &State, attempt: u64) -> Claim<'_> {
     Claim {
-        owner: state.identity.owner(),
+        owner: identity().owner(),
         attempt,
         newer_than: state.slot.newer_than(),
         lease: state.settings.policy.renewed_lease(),

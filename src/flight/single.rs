@@ -20,13 +20,17 @@ struct State<T> {
     finished: u64,
     /// Until when anybody waits for the flight that runs.
     deadline: Option<Instant>,
-    outcome: Option<T>,
-    /// What is called when the flight that runs has finished.
-    calls: Vec<Call>,
+    /// That of the last that has finished.
+    outcome: T,
+    /// What is called when the flight that runs has finished; boxed, because mostly there is nothing.
+    calls: Option<Box<Calls>>,
 }
 
 /// Called once, without a lock.
 pub type Call = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Calls(Vec<Call>);
 
 impl<T> State<T> {
     fn is_running(&self) -> bool {
@@ -43,7 +47,7 @@ pub enum Joined<T: Clone> {
 
 impl<T: Clone> SingleFlight<T> {
     pub fn new(lost: T) -> Arc<SingleFlight<T>> {
-        let state = State { started: 0, finished: 0, deadline: None, outcome: None, calls: Vec::new() };
+        let state = State { started: 0, finished: 0, deadline: None, outcome: lost.clone(), calls: None };
         Arc::new(SingleFlight { state: Mutex::new(state), finished: Condvar::new(), lost })
     }
 
@@ -67,13 +71,13 @@ impl<T: Clone> SingleFlight<T> {
                 return None;
             }
         }
-        state.outcome.clone()
+        Some(state.outcome.clone())
     }
 
     /// Returns the outcome of this flight, or of a later one, if it has finished.
     pub fn outcome(&self, number: u64) -> Option<T> {
         let state = self.state.lock();
-        state.outcome.clone().filter(|_| state.finished >= number)
+        (state.finished >= number).then(|| state.outcome.clone())
     }
 
     /// Calls this when the flight has finished, which may be now.
@@ -83,7 +87,7 @@ impl<T: Clone> SingleFlight<T> {
             drop(state);
             return call();
         }
-        state.calls.push(call);
+        state.calls.get_or_insert_default().0.push(call);
     }
 
     /// Returns whether a flight runs.
@@ -112,12 +116,12 @@ impl<T: Clone> SingleFlight<T> {
         let mut state = self.state.lock();
         state.finished = state.started;
         state.deadline = None;
-        let last = state.outcome.replace(outcome);
+        let last = std::mem::replace(&mut state.outcome, outcome);
         let calls = std::mem::take(&mut state.calls);
         drop(state);
         self.finished.notify_all();
         drop(last);
-        calls.into_iter().for_each(|call| call());
+        calls.into_iter().flat_map(|calls| calls.0).for_each(|call| call());
     }
 }
 
