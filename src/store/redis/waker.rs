@@ -29,7 +29,7 @@ impl Waker {
 
 #[cfg(unix)]
 mod imp {
-    use super::Stream;
+    use super::super::stream::Stream;
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     use rustix::io::Errno;
     use std::io::{self, Read, Write};
@@ -74,7 +74,7 @@ mod imp {
 /// Without a way to wait for two things it reads for a moment at a time.
 #[cfg(not(unix))]
 mod imp {
-    use super::Stream;
+    use super::super::stream::Stream;
     use std::io;
     use std::time::Duration;
 
