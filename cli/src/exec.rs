@@ -3,8 +3,8 @@
 use crate::args::Args;
 use crate::failure::Failure;
 use crate::keeper::Keeper;
-use crate::sink::{self, Sink};
-use crate::tokens;
+use crate::sink::Sink;
+use crate::{temporary, tokens};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
 use signal_hook::iterator::Signals;
@@ -58,7 +58,8 @@ impl Drop for Folder {
 }
 
 fn with_file(config: &Config, name: &str, variable: &str, mut command: Command) -> Result<u8, Failure> {
-    let folder = sink::private_folder().map_err(|error| Failure::io("no folder for the token can be made", &error))?;
+    let folder =
+        temporary::private_folder().map_err(|error| Failure::io("no folder for the token can be made", &error))?;
     let folder = Folder(folder);
     let path = folder.0.join("token");
     // Before the command is there, so that none is lost.
@@ -84,16 +85,18 @@ fn keep(config: &Config, name: &str, path: &Path) -> Result<Keeper, Failure> {
     let sink = Sink::private(path.to_owned());
     let (first, ready) = mpsc::channel();
     let own_name = name.to_owned();
-    let keeper = Keeper::start(config, name, move |token| {
+    let keeper = Keeper::start(config, name, move |token, turn| {
         let written = match token {
-            Ok(held) => sink.write(&own_name, held),
+            Ok(held) => turn.step(|| sink.write(&own_name, held)).unwrap_or(Ok(())),
             Err(failure) => Err(Failure { message: failure.message.clone(), ..*failure }),
         };
         if let Err(failure) = &written {
             log::warn!("{}", failure.message);
         }
+        let taken = written.is_ok();
         // Later ones go nowhere.
         let _ = first.send(written);
+        taken
     })?;
     let limit = config.deadline(name) + config.fetch_limit(name);
     match ready.recv_timeout(limit) {
