@@ -210,3 +210,50 @@ fn follow(manager: &TokenManager, course: &Course, tell: Tell<'_>) {
         now.news = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::keeper::Keeper;
+    use std::fs;
+    use std::sync::mpsc;
+    use std::time::Duration;
+    use token_manager_config::Config;
+
+    const LONG: Duration = Duration::from_secs(30);
+    const SETTINGS: &str = "[stores.main]\nurl = \"memory\"\n[tokens.api.source.command]\n\
+        run = [\"printf\", \"s3cret\"]\nplain_text = true\nlife = \"1h\"\n";
+
+    fn settings() -> (tempfile::TempDir, Config) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("tkm.toml"), SETTINGS).expect("a file");
+        let config = Config::read(folder.path().join("tkm.toml")).expect("settings");
+        (folder, config)
+    }
+
+    #[test]
+    fn a_keeper_that_was_ended_takes_no_further_step() {
+        let (_folder, config) = settings();
+        let ((told, tells), (go, goes), (took, taken)) = (mpsc::channel(), mpsc::channel::<()>(), mpsc::channel());
+        let keeper = Keeper::start(&config, "api", move |_, turn| {
+            let before = turn.step(|| ()).is_some();
+            told.send(()).expect("a listener");
+            goes.recv_timeout(LONG).expect("a word");
+            took.send((before, turn.step(|| ()).is_some())).expect("a listener");
+            true
+        })
+        .expect("a keeper");
+        tells.recv_timeout(LONG).expect("a token");
+        keeper.end();
+        go.send(()).expect("a listener");
+        assert_eq!(taken.recv_timeout(LONG), Ok((true, false)));
+        assert!(keeper.finish());
+    }
+
+    #[test]
+    fn a_keeper_that_has_not_begun_fetches_nothing_and_ends_at_once() {
+        let (_folder, config) = settings();
+        let keeper = Keeper::prepare(&config, "api", |_, _| true).expect("a keeper");
+        assert!(keeper.finish());
+        assert_eq!(keeper.manager.stats().fetches, 0);
+    }
+}

@@ -135,3 +135,19 @@ impl Sink {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::sink::Sink;
+    use std::fs;
+    use std::io;
+
+    #[test]
+    fn a_file_that_is_there_counts_as_written_whatever_becomes_of_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sink = Sink::private(folder.path().join("token"));
+        sink.replace(b"first", |_| Err(io::ErrorKind::PermissionDenied.into())).expect("it is there");
+        assert_eq!(fs::read(&sink.path).expect("a file"), b"first");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing else is left");
+    }
+}

@@ -131,11 +131,12 @@ fn serve<A: Fn(&Request) -> Answer + Send + Sync + 'static>(
     places: &Arc<Places>,
     answer: &Arc<A>,
 ) {
-    drop(places.wait_while(|state| !state.begun && !state.closed));
+    if places.wait_while(|state| !state.begun && !state.closed).closed {
+        return;
+    }
     loop {
-        // Closed meanwhile: it does not wait for a client that will not come.
-        let stream = (!places.lock().closed).then(|| listener.accept());
-        let (Some(stream), Some(place)) = (stream, places.take()) else { return };
+        let stream = listener.accept();
+        let Some(place) = places.take() else { return };
         let Ok((stream, _)) = stream else {
             // No descriptor is left, most likely; it does not help to ask at once.
             drop(place);

@@ -45,7 +45,10 @@ impl Agent {
         let until = Instant::now() + LONG;
         let mut bytes = [0; 4096];
         while Instant::now() < until {
-            let length = self.notes.recv(&mut bytes).expect("a note");
+            let length = match self.notes.recv(&mut bytes) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue, // a signal is no answer
+                got => got.expect("a note"),
+            };
             let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
             if told.starts_with(note) {
                 return told;
