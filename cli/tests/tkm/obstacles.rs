@@ -5,7 +5,7 @@ use crate::support::{Bench, LONG, Ran, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -203,12 +203,28 @@ fn an_answer_that_is_cut_off_is_told_as_such_and_a_mute_agent_is_not_awaited_for
         assert_eq!((ran.code, &*ran.stdout), (69, ""), "{ran:?}");
         assert!(ran.stderr.contains("the agent's answer was cut off"), "{ran:?}");
     }
+    // Nobody accepts: one stands in the line, and the others wait to.
+    rustix::net::listen(&listener, 0).expect("a listener");
     let begun = Instant::now();
-    // Nobody accepts: the line takes some, and the others wait to stand in it.
     let children: Vec<_> =
         (0..3).map(|_| bench.tkm(&["get", "api"]).stdout(Stdio::piped()).spawn().expect("tkm")).collect();
     for child in children {
         assert_eq!(Ran::from(child.wait_with_output().expect("an end")).stdout, "tkm-secret-1\n");
     }
     assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_service_manager_that_does_not_listen_holds_nothing_up() {
+    let bench = Bench::new(3600);
+    bench.settings(SOCKET, "[[tokens.api.files]]\npath = \"token\"\n");
+    let agent = Agent::start(&bench);
+    let notes = UnixDatagram::unbound().expect("a socket");
+    notes.set_nonblocking(true).expect("a socket");
+    while notes.send_to(b"full", bench.path("notify")).is_ok() {}
+    bench.answer(&["rotate", "api"]);
+    wait_until("the file is new", || {
+        fs::read_to_string(bench.path("token")).is_ok_and(|text| text == "tkm-secret-2\n")
+    });
+    assert_eq!(agent.end(), Some(0));
 }
