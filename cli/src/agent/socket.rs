@@ -217,9 +217,11 @@ mod tests {
     use std::path::Path;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
+    use std::time::Duration;
 
     fn ask(path: &Path, target: &str) -> String {
         let mut stream = UnixStream::connect(path).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
         write!(stream, "GET {target} HTTP/1.1\r\n\r\n").expect("a request");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("text");
