@@ -6,12 +6,11 @@ use crate::settings::{
     Class, Client, ClientCredentials, Command, Exchanged, GithubApp, Http, JwtBearer, Kinds, Method, RefreshToken,
     TokenExchange, Wechat, WechatTicket, Wecom,
 };
-use std::sync::Mutex;
-use token_manager::{Attempt, Budget, FailureClass, FetchError, TokenManager, TokenSource};
+use token_manager::{Budget, FailureClass, TokenManager, TokenSource};
 use token_manager_issuers as issuers;
 #[cfg(unix)]
 use token_manager_issuers::command::CommandSource;
-use token_manager_issuers::{BuildError, Login, TokenType, github_app, wechat, wecom};
+use token_manager_issuers::{BuildError, TokenType, github_app, wechat, wecom};
 
 /// A source, and the budget that fits its issuer unless another is set.
 pub struct Made {
@@ -125,21 +124,7 @@ fn refresh_token(settings: &RefreshToken, place: &Place<'_>) -> Result<Made, Con
     let mut builder = common!(RefreshToken, settings, place);
     set!(builder, reuse_window(settings.reuse_window.map(|window| window.0)));
     if let Some(first) = &settings.first {
-        let place = place.below("first");
-        place.secret(first)?;
-        let (first, folder) = (first.clone(), place.folder().to_owned());
-        let brought = Mutex::new(None);
-        builder = builder.bootstrap(move |_: &Attempt| {
-            let token = first.read(&folder).map_err(FetchError::credentials_rejected)?;
-            let mut brought = brought.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if brought.as_ref() == Some(&token) {
-                return Err(FetchError::credentials_rejected(
-                    "`first` still holds the refresh token that was presented already; log in anew and put the new one there",
-                ));
-            }
-            *brought = Some(token.clone());
-            Ok(Login::refresh_token(token))
-        });
+        builder = builder.first(place.below("first").secret(first)?);
     }
     builder.build().map(Made::new).map_err(refused(place))
 }

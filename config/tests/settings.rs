@@ -242,21 +242,34 @@ fn a_secret_in_the_file_is_refused_unless_that_is_forced_and_never_quoted() {
 }
 
 #[test]
-fn a_first_refresh_token_that_was_presented_is_not_presented_again() {
-    let text = format!(
-        "{STORE}[tokens.x.source.refresh_token]\nurl = \"http://127.0.0.1:1/\"\nclient = {{ id = \"a\" }}\nfirst = {{ file = \"login\" }}\n"
-    );
-    let settings = Settings::new(&text);
-    fs::write(settings.folder.path().join("login"), "first\n").expect("a file");
-    let manager = Config::read(&settings.path).expect("settings").manager("x").expect("a manager");
-    let cause = || {
-        let error = manager.get().expect_err("nobody is there");
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        manager.lift_pause().expect("memory");
-        cause
+fn a_first_refresh_token_is_presented_once_however_often_the_settings_are_read() {
+    let answers = ["t1 r1", "t2 r2", "t3 s1"].map(|both| both.split_once(' ').expect("two words"));
+    let answers = std::sync::Mutex::new(answers.into_iter());
+    let issuer = testbed::stand_in::StandIn::start(move |_| {
+        let (token, refresh) = answers.lock().expect("no panic").next()?;
+        let body = format!(r#"{{"access_token":"{token}","expires_in":3600,"refresh_token":"{refresh}"}}"#);
+        Some(testbed::stand_in::Told::new(200, body))
+    });
+    let settings = Settings::new(&format!(
+        "[stores.main]\nurl = \"file:store\"\n[tokens.x.source.refresh_token]\nurl = \"{}/token\"\n\
+         client = {{ id = \"a\" }}\nfirst = {{ file = \"login\" }}\n",
+        issuer.url()
+    ));
+    let leave = |login: &str| fs::write(settings.folder.path().join("login"), login).expect("a file");
+    let next = || {
+        let manager = Config::read(&settings.path).expect("settings").manager("x").expect("a manager");
+        let token = manager.get().expect("a token");
+        manager.invalidate(&token);
+        token.secret().to_owned()
     };
-    assert!(!cause().contains("log in anew"), "the issuer is not there");
-    assert!(cause().contains("log in anew"), "the second time");
+    leave("r0\n");
+    assert_eq!([next(), next()], ["t1", "t2"]);
+    leave("s0\n");
+    assert_eq!(next(), "t3");
+    let sent = issuer.heard();
+    let presented =
+        sent.iter().map(|heard| heard.body.split("refresh_token=").nth(1).unwrap_or_default().split('&').next());
+    assert_eq!(presented.flatten().collect::<Vec<_>>(), ["r0", "r1", "s0"]);
 }
 
 /// An RSA key as PKCS#8, made anew.
