@@ -73,7 +73,7 @@ pub fn digest_of(text: &str) -> Digest {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::refresh_token::carried::{Carried, digest_of};
 
     #[test]
     fn what_is_carried_is_read_as_it_was_written_and_a_plain_refresh_token_is_itself() {
