@@ -125,10 +125,12 @@ fn check(args: &Args) -> Result<u8, Failure> {
     wrong.iter().for_each(|warning| eprintln!("tkm: warning: {warning}"));
     if args.has("connect") {
         for name in config.names() {
-            config.store(name)?.inspect(&config.token_name(name)?, config.egress(name)).map_err(|error| {
-                let Failure { exit, message, .. } = Failure::from(error);
-                Failure::new(exit, format!("the store of {name}: {message}"))
-            })?;
+            config.store_to_look_at(name)?.inspect(&config.token_name(name)?, config.egress(name)).map_err(
+                |error| {
+                    let Failure { exit, message, .. } = Failure::from(error);
+                    Failure::new(exit, format!("the store of {name}: {message}"))
+                },
+            )?;
         }
     }
     let names: Vec<_> = config.names().collect();

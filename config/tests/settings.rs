@@ -185,6 +185,20 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
             "tkm.toml:5: tokens.x.files.0.template: has no {token}",
         ),
     ];
+    let file = |setting: &str| {
+        format!("[tokens.x]\nsource.command.run = [\"true\"]\n[[tokens.x.files]]\npath = \"a\"\n{setting}")
+    };
+    let files = [
+        (
+            "output = \"xml\"",
+            "tkm.toml:7: tokens.x.files.0.output: a file has no output \"xml\"; write one of text, json",
+        ),
+        ("output = \"git-credential\"", "tkm.toml:7: tokens.x.files.0.output: a file has no output"),
+        ("owner = \"nobody-here\"", "tkm.toml:7: tokens.x.files.0.owner: this host has no user \"nobody-here\""),
+        ("group = \"nobody-here\"", "tkm.toml:7: tokens.x.files.0.group: this host has no group \"nobody-here\""),
+    ];
+    let files = files.map(|(setting, message)| (file(setting), message));
+    let cases = cases.iter().copied().chain(files.iter().map(|(text, message)| (text.as_str(), *message)));
     for (text, message) in cases {
         let found = wrong(&format!("{STORE}{text}"));
         assert!(found.len() == 1 && found[0].starts_with(message), "{text:?}: {found:#?} and not {message}");
@@ -205,8 +219,11 @@ fn every_kind_of_store_is_opened_and_one_that_nobody_knows_is_refused() {
         assert_eq!(found(url), [""; 0], "{url}");
     }
     assert_eq!(found("file:store"), [""; 0], "a folder beside the settings");
-    let nowhere = found("file:/proc/nowhere");
-    assert!(nowhere[0].starts_with("tkm.toml:2: stores.a.url: "), "{nowhere:?}");
+    let nowhere = found("file:/proc/version/nowhere");
+    assert_eq!(
+        nowhere.first().map(String::as_str),
+        Some("tkm.toml:2: stores.a.url: /proc/version is no folder; name a folder that this user may make or write")
+    );
     let unknown = found("http://127.0.0.1/");
     assert!(
         unknown[0].starts_with("tkm.toml:2: stores.a.url: is no address of a store; write one of redis://"),
@@ -215,6 +232,35 @@ fn every_kind_of_store_is_opened_and_one_that_nobody_knows_is_refused() {
     let pool =
         wrong("[stores.a]\nurl = \"redis://127.0.0.1/\"\npool_size = 0\n[tokens.x]\nsource.command.run = [\"true\"]");
     assert!(pool[0].starts_with("tkm.toml:3: stores.a.pool_size: pool_size is 0; it must be"), "{pool:?}");
+}
+
+#[test]
+fn a_check_makes_nothing_and_tells_which_folders_cannot_be_made() {
+    let text = |store: &str, journal: &str| {
+        format!(
+            "[stores.a]\nurl = \"file:{store}\"\n[stores.b]\nurl = \"file:other\"\n[tokens.x]\nstore = \"a\"\n\
+             when_away = {{ store = \"b\", budget = {{ per_minute = 1 }} }}\njournal = \"{journal}\"\n\
+             source.command.run = [\"true\"]\n[[tokens.x.files]]\npath = \"out/token\"\nowner = \"root\"\ngroup = \"0\"\n"
+        )
+    };
+    let settings = Settings::new(&text("store", "deep/journal"));
+    assert_eq!(settings.wrong(), [""; 0]);
+    let store = Config::read(&settings.path).expect("settings").store_to_look_at("x").expect("a store");
+    let name = Config::read(&settings.path).expect("settings").token_name("x").expect("a name");
+    assert!(store.inspect(&name, "default").expect("an empty store").token.is_none());
+    assert_eq!(store.place(), format!("file:{}", settings.folder.path().join("store").display()));
+    let there = fs::read_dir(settings.folder.path()).expect("a folder").count();
+    assert_eq!(there, 1, "the settings alone");
+
+    let settings = Settings::new(&text("tkm.toml/store", "tkm.toml/journal"));
+    let found = settings.wrong();
+    assert!(
+        found[0].starts_with("tkm.toml:2: stores.a.url: ") && found[0].contains("tkm.toml is no folder"),
+        "{found:?}"
+    );
+    let settings = Settings::new(&text("store", "tkm.toml/journal"));
+    let found = settings.wrong();
+    assert!(found[0].starts_with("tkm.toml:8: tokens.x.journal: "), "{found:?}");
 }
 
 #[test]

@@ -111,6 +111,34 @@ fn check_tells_every_mistake_with_its_line() {
 }
 
 #[test]
+fn neither_check_nor_inspect_makes_a_folder_a_lock_or_a_journal() {
+    let bench = Bench::new(3600);
+    bench.settings("", "journal = \"journal\"");
+    let text = fs::read_to_string(bench.path("tkm.toml")).expect("settings");
+    fs::write(bench.path("tkm.toml"), text.replace(&bench.redis.url(), "file:store")).expect("settings");
+    let names = || {
+        let names = fs::read_dir(bench.folder.path()).expect("a folder").map(|file| file.expect("a file").file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = names();
+    bench.answer(&["check", "--connect"]);
+    assert!(bench.answer(&["inspect"]).contains("  state        absent\n"));
+    assert_eq!(names(), before);
+    assert_eq!(bench.answer(&["get", "api"]), "tkm-secret-1");
+    assert_eq!(names().len(), before.len() + 2, "the store and the journal");
+    assert!(bench.answer(&["inspect"]).contains("  state        valid\n"));
+}
+
+#[test]
+fn whatever_a_file_can_be_written_as_get_prints_too() {
+    let bench = Bench::new(3600);
+    bench.issuer.set_secret(r#"{"AccessKeyId":"AK","SecretAccessKey":"SK"}"#);
+    for output in token_manager_config::FILE_OUTPUTS {
+        assert_ne!(bench.answer(&["get", "api", "--output", output]), "", "{output}");
+    }
+}
+
+#[test]
 fn invalidate_ends_a_token_for_everybody_and_rotate_brings_the_next() {
     let bench = Bench::new(3600);
     assert_eq!(bench.answer(&["invalidate", "api"]), "there was no token to invalidate");
