@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | 6 | `agent` `watch` `exec` | what runs on: the agent, the screen, a command beside a file |
 //! | 5 | `agent/answers` `agent/metrics` `agent/served` `agent/hook` | its parts that know tokens |
+//! | 5 | `exec/folder` `exec/relay` | its parts: the folder of the token; signals there and back |
 //! | 5 | `helpers` `trail` `bench` `screen` `page` | git's and docker's questions; the operator's view |
 //! | 4 | `tokens` `keeper` `sink` `seen` | a token from the agent or the store; each new one; files; events in words |
 //! | 3 | `inspect` `agent/client` | what the store knows; an agent that is asked |
