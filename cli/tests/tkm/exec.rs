@@ -204,7 +204,7 @@ fn a_terminal_stops_it_with_its_command_and_both_go_on_in_the_foreground() {
         terminal.shows("Stopped");
         terminal.press("echo shell-$((40+2))\n");
         terminal.shows("shell-42");
-        let ticks = || fs::metadata(bench.path("ticks")).expect("a file").len();
+        let ticks = || fs::metadata(bench.path("ticks")).map_or(0, |about| about.len());
         let stopped_at = ticks();
         terminal.press("fg\n");
         wait_until("the command goes on", || ticks() > stopped_at);
