@@ -72,7 +72,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Prints a valid token, and nothing else.",
         more: "Asks the agent if one answers on the socket of the settings, else the store; where there is no token, this process \
                fetches one unless another is at it. The word behind the name is what git and docker add to the commands of their \
-               helpers; erase invalidates the token that was refused.",
+               helpers, which are answered for the hosts of the settings alone; erase invalidates the token that was refused.",
         options: &[
             choice("output", OUTPUTS, "How the token is written. Defaults to text."),
             value("variable", "NAME", "What env calls the variable. Defaults to TKM_TOKEN."),

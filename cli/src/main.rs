@@ -163,7 +163,13 @@ fn help(config: &Config, args: &Args, name: &str, output: &str) -> Result<(), Fa
     let input = helpers::input()?;
     match helpers::verb(args.values.get(1).map(String::as_str)) {
         Verb::Nothing(answer) => print(answer),
-        Verb::Erase => helpers::erase(config, name, &input),
+        Verb::Erase if helpers::is_for(config, name, output, &input)? => helpers::erase(config, name, &input),
+        Verb::Erase => Ok(()),
+        Verb::Get if !helpers::is_for(config, name, output, &input)? => match output {
+            // git asks the next helper.
+            "git-credential" => Ok(()),
+            _ => print(helpers::NOT_FOUND).and(Err(Failure::new(1, ""))),
+        },
         Verb::Get => {
             let (held, _direct) = tokens::get(config, name, args.has("direct"))?;
             print(&match output {

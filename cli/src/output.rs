@@ -29,6 +29,7 @@ pub fn write(held: &Held, output: &str, name: &str, variable: &str) -> Result<St
             "generation": held.generation,
             "expires_in": held.expires_in.as_secs(),
             "expires_at": date(end(held)),
+            "stale": held.is_stale,
         })
         .to_string(),
         "header" => format!("Authorization: Bearer {secret}"),

@@ -29,7 +29,7 @@
 //! | 3 | `stores` `files` | stores by their address; files that an agent keeps |
 //! | 3 | `settings` | the shape of the file |
 //! | 2 | `place` | what errors are about, and where secrets are looked for |
-//! | 1 | `text` `value` `audit` `looking` | lines and settings of a text; the values; the audit trail; folders that are not made |
+//! | 1 | `text` `value` `audit` `looking` `hosts` | lines and settings of a text; the values; the audit trail; folders that are not made; servers that programs name |
 //! | 0 | `error` | what is wrong with a file |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -37,6 +37,7 @@
 mod audit;
 mod error;
 mod files;
+mod hosts;
 mod looking;
 mod place;
 #[allow(missing_docs, reason = "what the settings do is told in doc/tkm.md")]
@@ -112,6 +113,7 @@ impl Config {
             let built = self.builder_of(name, 0, Purpose::Look).and_then(|builder| self.build(name, builder));
             wrong.extend(built.err());
             wrong.extend(self.check_files(name));
+            wrong.extend(self.check_hosts(name));
         }
         wrong.sort_by_key(ConfigError::line);
         wrong.dedup();
@@ -216,6 +218,22 @@ impl Config {
     /// Returns the name that goes with a token where a protocol wants one.
     pub fn user(&self, name: &str) -> Option<&str> {
         self.settings.tokens.get(name)?.user.as_deref()
+    }
+
+    /// Returns whether the settings name the server of this address, `https` where it has no scheme, as one that may be given the token.
+    ///
+    /// # Errors
+    /// If there is no such token, or its settings name no server.
+    pub fn is_for(&self, name: &str, address: &str) -> Result<bool, ConfigError> {
+        let hosts = &self.token(name)?.hosts.0;
+        if hosts.is_empty() {
+            let at = self.place(name).below("hosts");
+            return Err(
+                at.error("is not set; name the servers that may be given this token: hosts = [\"git.example.com\"]")
+            );
+        }
+        let asked = hosts::server_of(address);
+        Ok(asked.is_some() && hosts.iter().any(|host| hosts::server_of(host) == asked))
     }
 
     /// Returns the longest call of a token's source.
@@ -350,6 +368,12 @@ impl Config {
         }
         opened.insert((store.to_owned(), inline, purpose), made.clone());
         Ok(made)
+    }
+
+    fn check_hosts(&self, name: &str) -> Vec<ConfigError> {
+        let place = self.place(name).below("hosts");
+        let hosts = self.settings.tokens[name].hosts.0.iter();
+        hosts.filter_map(|host| hosts::objection(host).map(|what| place.error(format!("{host:?} {what}")))).collect()
     }
 
     fn check_files(&self, name: &str) -> Vec<ConfigError> {

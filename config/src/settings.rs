@@ -72,6 +72,9 @@ pub struct Token {
     pub execution: Execution,
     /// The name that goes with the token where a protocol wants one: git's and docker's user.
     pub user: Option<String>,
+    /// The servers that git and docker may be given the token for.
+    #[serde(default)]
+    pub hosts: Texts,
     pub source: Kinds,
     #[serde(default)]
     pub files: Vec<File>,

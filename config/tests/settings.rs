@@ -74,6 +74,7 @@ fn a_manager_is_made_of_every_kind_of_setting() {
         budget = { per_minute = 5, burst = 2 }
         execution = "inline"
         user = "x-access-token"
+        hosts = ["git.example.com", "http://localhost:3000"]
         source.command = { run = ["printf", "one"], plain_text = true, life = "1h", exit_codes = { 3 = "throttled" } }
         [[tokens.billing.files]]
         path = "billing.token"

@@ -188,6 +188,7 @@ fn outputs_are_as_their_conventions_say() {
     assert_eq!(bench.answer(&["get", "api", "-o", "env", "--variable", "X"]), "export X='tkm-secret-1'");
     let told = json("json");
     assert_eq!((&told["token"], &told["name"]), (&"tkm-secret-1".into(), &"api".into()));
+    assert_eq!(told["stale"], false);
     is_in_an_hour(&told["expires_at"]);
     let told = json("exec-credential");
     assert_eq!(

@@ -7,5 +7,6 @@ mod helpers;
 mod operators;
 mod packaging;
 mod programs;
+mod stale;
 mod support;
 mod trail;
