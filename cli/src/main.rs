@@ -47,8 +47,8 @@ fn main() -> ExitCode {
         Ok(Asked::Help(command)) => print(&manual::help(command)).map(|()| 0),
         Ok(Asked::Version) => print(concat!("tkm ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),
         Ok(Asked::Run(args)) => {
-            logger::start(args.has("verbose"));
-            run(&args)
+            logger::start(args.has("verbose"), output::is_alone(args.option("output")));
+            told(&args, run(&args))
         }
         Err(failure) => Err(failure),
     };
@@ -60,6 +60,16 @@ fn main() -> ExitCode {
             }
             failure.exit.into()
         }
+    }
+}
+
+/// Has a failure told in the way of the program that asked, where it has one.
+fn told(args: &Args, exit: Result<u8, Failure>) -> Result<u8, Failure> {
+    match exit {
+        Err(failure) if args.command.name == "get" && args.option("output") == Some("google") => {
+            print(&output::google_failure(&failure)).map(|()| 0)
+        }
+        exit => exit,
     }
 }
 
@@ -146,14 +156,7 @@ fn get(config: &Config, args: &Args) -> Result<(), Failure> {
     if helper {
         return help(config, args, name, output);
     }
-    let answer = tokens::get(config, name, args.has("direct"));
-    let (held, _direct) = match answer {
-        Err(failure) if output == "google" => {
-            print(&output::google_failure(&failure))?;
-            return Err(failure);
-        }
-        answer => answer?,
-    };
+    let (held, _direct) = tokens::get(config, name, args.has("direct"))?;
     print(&output::write(&held, output, name, args.option("variable").unwrap_or("TKM_TOKEN"))?)
 }
 

@@ -292,7 +292,10 @@ impl Config {
             self.token(parent).map_err(|_| at.error(format!("there is no token {parent:?} in this file")))?;
             self.build(parent, self.builder_of(parent, parents + 1, purpose)?)
         };
-        let made = token.source.make(&place.below("source"), &mut parent)?;
+        let mut made = token.source.make(&place.below("source"), &mut parent)?;
+        if let Some(probe) = &token.probe {
+            made = made.probed(probe, &place.below("probe"))?;
+        }
         let source = made.source;
         let mut builder =
             TokenManager::builder(name).store(store).source(move |attempt: &Attempt| source.fetch(attempt));

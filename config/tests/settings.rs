@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use tempfile::TempDir;
 use token_manager_config::Config;
 
@@ -73,6 +74,7 @@ fn a_manager_is_made_of_every_kind_of_setting() {
         serve_stale = "5m"
         budget = { per_minute = 5, burst = 2 }
         execution = "inline"
+        probe = { url = "https://api.example.com/me", limit = "10ms", http = { no_proxy = true } }
         user = "x-access-token"
         hosts = ["git.example.com", "http://localhost:3000"]
         source.command = { run = ["printf", "one"], plain_text = true, life = "1h", exit_codes = { 3 = "throttled" } }
@@ -317,6 +319,26 @@ fn a_first_refresh_token_is_presented_once_however_often_the_settings_are_read()
     let presented =
         sent.iter().map(|heard| heard.body.split("refresh_token=").nth(1).unwrap_or_default().split('&').next());
     assert_eq!(presented.flatten().collect::<Vec<_>>(), ["r0", "r1", "s0"]);
+}
+
+#[test]
+fn a_new_token_is_probed_at_the_address_of_the_settings() {
+    let refusals = std::sync::atomic::AtomicUsize::new(2);
+    let api = testbed::stand_in::StandIn::start(move |heard| {
+        let is_shown = heard.header("authorization") == Some("Bearer s3cret");
+        let refuses = refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        Some(testbed::stand_in::Told::new(if is_shown && !refuses { 200 } else { 401 }, ""))
+    });
+    let text = |probe: &str| {
+        let source = "source.command = { run = [\"printf\", \"s3cret\"], plain_text = true, life = \"1h\" }";
+        Settings::new(&format!("{STORE}[tokens.x]\n{source}\n[tokens.x.probe]\n{probe}"))
+    };
+    let settings = text(&format!("url = \"{}/me\"\nlimit = \"8s\"\n", api.url()));
+    let manager = Config::read(&settings.path).expect("settings").manager("x").expect("a manager");
+    assert_eq!(manager.get().expect("a token").secret(), "s3cret");
+    assert_eq!(api.heard().len(), 3);
+    let found = text("limit = \"8s\"\nurl = \"http://api.example.com/\"\n").wrong();
+    assert!(found[0].starts_with("tkm.toml:7: tokens.x.probe.url: "), "{found:?}");
 }
 
 /// An RSA key as PKCS#8, made anew.

@@ -44,7 +44,7 @@ mod http;
 mod jwt;
 #[cfg(feature = "jwt_bearer")]
 mod jwt_bearer;
-#[cfg(any(feature = "_date", feature = "_tencent"))]
+#[cfg(any(feature = "_date", feature = "_tencent", feature = "_oauth"))]
 #[allow(dead_code, reason = "each source uses a part of it")]
 mod life;
 #[cfg(feature = "_oauth")]
