@@ -20,6 +20,7 @@ pub fn get(socket: &Path, name: &str, limit: Duration) -> Option<Result<Held, Fa
                 secret: body.get("token")?.as_str()?.to_owned(),
                 generation: body.get("generation")?.as_u64()?,
                 expires_in: Duration::from_millis(body.get("expires_in_ms")?.as_u64()?),
+                is_stale: body.get("stale").and_then(Value::as_bool).unwrap_or(false),
             })
         };
         held().ok_or_else(|| Failure::new(failure::SOFTWARE, "the agent's answer cannot be understood"))

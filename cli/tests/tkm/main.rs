@@ -9,5 +9,6 @@ mod operators;
 mod packaging;
 mod programs;
 mod service;
+mod stale;
 mod support;
 mod trail;
