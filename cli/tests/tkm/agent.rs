@@ -25,7 +25,7 @@ fn curl_asks_the_agent_and_so_does_tkm() {
     let told: serde_json::Value =
         serde_json::from_str(&curl(&socket, &["http://tkm/token/api?output=json"]).stdout).expect("JSON");
     let fields: Vec<&String> = told.as_object().expect("an object").keys().collect();
-    assert_eq!(fields, ["expires_in_ms", "generation", "token"], "and never the carried secret");
+    assert_eq!(fields, ["expires_in_ms", "generation", "stale", "token"], "and never the carried secret");
     let status = |args: &[&str]| {
         curl(&socket, &[&["--output", "/dev/null", "--write-out", "%{http_code}"], args].concat()).stdout
     };

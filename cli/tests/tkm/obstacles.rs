@@ -93,7 +93,7 @@ fn settings_that_cannot_be_used_begin_nothing() {
     bench.settings(&format!("{SOCKET}{NOBODYS}"), "");
     let ran = bench.run(&["agent"]);
     assert_eq!(ran.code, 78, "{ran:?}");
-    assert!(ran.stderr.contains("there is no user \"nobody-of-that-name\""), "{ran:?}");
+    assert!(ran.stderr.contains("this host has no user \"nobody-of-that-name\""), "{ran:?}");
     assert_eq!(bench.issuer.log().len(), 0);
     assert!(!bench.path("sock").exists());
 }
@@ -116,7 +116,7 @@ fn a_reload_that_fails_changes_nothing_and_says_so() {
     refused("remove what is no socket there");
     assert_eq!(fs::read(bench.path("other")).expect("a file"), b"mine");
     bench.settings(&format!("[agent]\nsocket = \"third\"\n{NOBODYS}"), "");
-    refused("there is no user \"nobody-of-that-name\"");
+    refused("this host has no user \"nobody-of-that-name\"");
     assert!(!bench.path("third").exists());
     fs::write(bench.path("tkm.toml"), "[tokens.").expect("a file");
     refused("tkm.toml");
