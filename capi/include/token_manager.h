@@ -196,8 +196,8 @@ int32_t tkm_reply_because(tkm_reply *reply, const char *message);
  *   scope; audience+; resource+; parameter.NAME+; default_life    what for; seconds, where the issuer tells none: 300
  * refresh_token
  *   reuse_window           seconds in which the issuer takes a refresh token once more: 0
- *   first_refresh_token*   what a login left; or call tkm_issuer_login. Presented where the store has none, also if it lost one;
- *                          where the store's may not be presented any more, only if the file or variable was changed
+ *   first_refresh_token*   what a login left; or call tkm_issuer_login. Presented where the store has none, also if it lost one,
+ *                          and at once where it is another one than those that were: the store knows, whatever is restarted
  * jwt_bearer
  *   key*, key_id, issuer, subject, assertion_audience, assertion_life, claim.NAME+; or assertion*
  * token_exchange

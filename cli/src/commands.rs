@@ -72,7 +72,7 @@ pub const COMMANDS: &[Command] = &[
         about: "Prints a valid token, and nothing else.",
         more: "Asks the agent if one answers on the socket of the settings, else the store; where there is no token, this process \
                fetches one unless another is at it. The word behind the name is what git and docker add to the commands of their \
-               helpers; erase invalidates the token that was refused.",
+               helpers, which are answered for the hosts of the settings alone; erase invalidates the token that was refused.",
         options: &[
             choice("output", OUTPUTS, "How the token is written. Defaults to text."),
             value("variable", "NAME", "What env calls the variable. Defaults to TKM_TOKEN."),
@@ -83,8 +83,9 @@ pub const COMMANDS: &[Command] = &[
         name: "exec",
         arguments: "NAME [--] COMMAND [ARGUMENT...]",
         about: "Runs a command with a token in its environment, or in a file that stays fresh.",
-        more: "With a variable alone tkm becomes the command. With a file tkm stays, forwards signals to it, keeps the file fresh, \
-               removes it in the end, and ends as the command did.",
+        more: "With a variable alone tkm becomes the command. With a file tkm stays, forwards signals to it, stops and goes on \
+               with it on a terminal, keeps the file fresh, removes it in the end, and ends as the command did. A signal that comes before \
+               the command is there ends tkm at once.",
         options: &[
             value("variable", "NAME", "The variable that holds the token. Defaults to TKM_TOKEN."),
             flag(
@@ -192,5 +193,9 @@ pub const EXITS: &[(u8, &str)] = &[
         "there is no token now: the issuer is out of reach, pauses or limits apply, or time ran out; try later (EX_TEMPFAIL)",
     ),
     (77, "the issuer refuses the credentials (EX_NOPERM)"),
-    (78, "the settings are wrong, or have no such token (EX_CONFIG)"),
+    (
+        78,
+        "the settings are wrong or have no such token, a sealing key is missing or wrong, or the token is not what the output is for \
+         (EX_CONFIG)",
+    ),
 ];

@@ -1,27 +1,24 @@
 //! `tkm exec`: a command with a token in its environment, or beside a file that stays fresh.
 
+mod folder;
+mod relay;
+
 use crate::args::Args;
 use crate::failure::Failure;
 use crate::keeper::Keeper;
-use crate::sink::{self, Sink};
+use crate::sink::Sink;
 use crate::tokens;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
-use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH};
-use signal_hook::iterator::Signals;
-use std::fs;
-use std::io::{self, IsTerminal};
+use folder::Folder;
+use relay::Relay;
+use std::io;
+use std::mem;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
+use std::time::{Duration, Instant};
 use token_manager_config::Config;
-
-/// What is handed on to the command.
-const FORWARDED: [i32; 9] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP];
-/// What a terminal sends to the whole group in the foreground by itself.
-const FROM_TERMINAL: [i32; 4] = [SIGINT, SIGQUIT, SIGTSTP, SIGWINCH];
 
 /// Returns the exit code of the command.
 pub fn run(config: &Config, args: &Args) -> Result<u8, Failure> {
@@ -46,92 +43,124 @@ fn not_started(command: &Command, error: &io::Error) -> Failure {
     Failure::new(exit, format!("{} cannot be run: {error}", command.get_program().to_string_lossy()))
 }
 
-/// A folder that is removed with what is in it.
-struct Folder(PathBuf);
+/// What happens while no command runs.
+enum Happened {
+    /// The file was written for the first time, or could not be.
+    Written(Result<(), Failure>),
+    Signal(i32),
+    KeeperEnded,
+}
 
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            log::warn!("{} cannot be removed: {error}", self.0.display());
+fn with_file(config: &Config, name: &str, variable: &str, mut command: Command) -> Result<u8, Failure> {
+    let mut folder = Folder::make().map_err(|error| Failure::io("no folder for the token can be made", &error))?;
+    let path = folder.path().join("token");
+    let (tell, happened) = mpsc::channel();
+    // Before anything takes its time, so that none is lost.
+    let signals = tell.clone();
+    let relay = Relay::start(move |signal| drop(signals.send(Happened::Signal(signal))));
+    let relay = relay.map_err(|error| Failure::io("signals cannot be received", &error))?;
+    let keeper = keep(config, name, &path, tell.clone())?;
+    let limit = config.deadline(name) + config.fetch_limit(name);
+    let written = match await_file(&happened, limit) {
+        Awaited::Written(written) => written,
+        Awaited::Ended(signal) => {
+            // It may be at a fetch, which nobody waits for any more.
+            mem::forget(keeper);
+            return Ok(exit_code_of(signal));
+        }
+    };
+    let ended = written.and_then(|()| {
+        let missed = || happened.try_iter().filter_map(Happened::signal).collect();
+        let child = relay.spawn(command.env(variable, &path), missed);
+        let mut child = child.map_err(|error| not_started(&command, &error))?;
+        folder.keep_for(child.id());
+        relay.wait(&mut child).map_err(|error| Failure::io("the command cannot be awaited", &error))
+    });
+    end(keeper, tell, &happened);
+    ended.map(exit_code)
+}
+
+impl Happened {
+    fn signal(self) -> Option<i32> {
+        match self {
+            Happened::Signal(signal) => Some(signal),
+            _ => None,
         }
     }
 }
 
-fn with_file(config: &Config, name: &str, variable: &str, mut command: Command) -> Result<u8, Failure> {
-    let folder = sink::private_folder().map_err(|error| Failure::io("no folder for the token can be made", &error))?;
-    let folder = Folder(folder);
-    let path = folder.0.join("token");
-    // Before the command is there, so that none is lost.
-    let mut signals = Signals::new(FORWARDED).map_err(|error| Failure::io("signals cannot be received", &error))?;
-    let keeper = keep(config, name, &path)?;
-    let mut child = command.env(variable, &path).spawn().map_err(|error| not_started(&command, &error))?;
-    let pid = Arc::new(Mutex::new(i32::try_from(child.id()).ok().and_then(Pid::from_raw)));
-    let (handle, target) = (signals.handle(), pid.clone());
-    let forwarder = thread::spawn(move || {
-        for signal in signals.forever() {
-            forward(signal, *target.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    });
-    let status = wait(&mut child, &pid).map_err(|error| Failure::io("the command cannot be awaited", &error))?;
-    handle.close();
-    let _ = forwarder.join(); // nothing in it panics
-    drop(keeper);
-    Ok(exit_code(status))
+enum Awaited {
+    Written(Result<(), Failure>),
+    Ended(i32),
 }
 
-/// Keeps the file, which is there when this returns.
-fn keep(config: &Config, name: &str, path: &Path) -> Result<Keeper, Failure> {
+fn await_file(happened: &Receiver<Happened>, limit: Duration) -> Awaited {
+    let until = Instant::now() + limit;
+    loop {
+        match happened.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Happened::Written(written)) => return Awaited::Written(written),
+            Ok(Happened::Signal(signal)) if relay::is_an_end(signal) => return Awaited::Ended(signal),
+            Ok(Happened::Signal(signal)) if relay::is_a_stop(signal) => relay::stop(),
+            Ok(Happened::Signal(_) | Happened::KeeperEnded) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                let late = Failure::new(crate::failure::LATER, "timed out waiting for a token");
+                return Awaited::Written(Err(late));
+            }
+        }
+    }
+}
+
+/// Ends the keeper in order, unless a signal says that there is no time for it.
+fn end(keeper: Keeper, tell: Sender<Happened>, happened: &Receiver<Happened>) {
+    let told = Told(tell);
+    let ending = thread::Builder::new().spawn(move || {
+        drop(keeper);
+        drop(told);
+    });
+    if ending.is_ok() {
+        let _ = happened.iter().find(|what| match what {
+            Happened::Signal(signal) => relay::is_an_end(*signal),
+            Happened::KeeperEnded => true,
+            Happened::Written(_) => false,
+        });
+    }
+}
+
+/// Tells of the keeper's end, also where that panics.
+struct Told(Sender<Happened>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        let _ = self.0.send(Happened::KeeperEnded); // nobody may wait for it any more
+    }
+}
+
+/// Keeps the file, and tells when it has been there or in vain for the first time.
+fn keep(config: &Config, name: &str, path: &Path, tell: Sender<Happened>) -> Result<Keeper, Failure> {
     let sink = Sink::private(path.to_owned());
-    let (first, ready) = mpsc::channel();
-    let own_name = name.to_owned();
-    let keeper = Keeper::start(config, name, move |token| {
+    let (own_name, mut tell) = (name.to_owned(), Some(tell));
+    Keeper::start(config, name, move |token, turn| {
         let written = match token {
-            Ok(held) => sink.write(&own_name, held),
+            Ok(held) => turn.step(|| sink.write(&own_name, held)).unwrap_or(Ok(())),
             Err(failure) => Err(Failure { message: failure.message.clone(), ..*failure }),
         };
         if let Err(failure) = &written {
             log::warn!("{}", failure.message);
         }
-        // Later ones go nowhere.
-        let _ = first.send(written);
-    })?;
-    let limit = config.deadline(name) + config.fetch_limit(name);
-    match ready.recv_timeout(limit) {
-        Ok(written) => written.map(|()| keeper),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            Err(Failure::new(crate::failure::LATER, "timed out waiting for a token"))
+        let taken = written.is_ok();
+        if let Some(tell) = tell.take() {
+            let _ = tell.send(Happened::Written(written)); // too late for it
         }
-    }
-}
-
-/// Waits for the end before the number can be another process's.
-fn wait(child: &mut Child, pid: &Mutex<Option<Pid>>) -> io::Result<ExitStatus> {
-    let number = *pid.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(number) = number {
-        while waitid(WaitId::Pid(number), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
-            .is_err_and(|error| error == rustix::io::Errno::INTR)
-        {}
-    }
-    *pid.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    child.wait()
-}
-
-fn forward(signal: i32, to: Option<Pid>) {
-    if FROM_TERMINAL.contains(&signal) && in_foreground() {
-        return;
-    }
-    if let (Some(signal), Some(pid)) = (Signal::from_named_raw(signal), to) {
-        let _ = kill_process(pid, signal); // it may be ending
-    }
-}
-
-/// Returns whether a terminal sends its signals to this process and the command alike.
-fn in_foreground() -> bool {
-    let stdin = io::stdin();
-    stdin.is_terminal() && rustix::termios::tcgetpgrp(&stdin).is_ok_and(|group| group == rustix::process::getpgrp())
+        taken
+    })
 }
 
 fn exit_code(status: ExitStatus) -> u8 {
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.or(status.signal().map(exit_code_of)).unwrap_or(u8::MAX)
+}
+
+/// As shells tell it.
+fn exit_code_of(signal: i32) -> u8 {
+    u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }

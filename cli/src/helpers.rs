@@ -42,6 +42,20 @@ pub fn input() -> Result<String, Failure> {
     Ok(text)
 }
 
+/// Returns whether the settings say that the server that is asked for may have the token.
+pub fn is_for(config: &Config, name: &str, output: &str, input: &str) -> Result<bool, Failure> {
+    let asked = attributes(input);
+    let of_git = |part| asked.get(part).copied().unwrap_or_default();
+    let address = match output {
+        "git-credential" => format!("{}://{}", of_git("protocol"), of_git("host")),
+        _ => input.to_owned(),
+    };
+    Ok(config.is_for(name, &address)?)
+}
+
+/// What docker is told where there is nothing for a server (docker-credential-helpers, `ErrCredentialsNotFound`): it goes on without.
+pub const NOT_FOUND: &str = "credentials not found in native keychain\n";
+
 /// Answers git (gitcredentials(7), git-credential(1) "Input/output format").
 pub fn git(config: &Config, name: &str, held: &Held, input: &str) -> String {
     let asked = attributes(input);

@@ -20,7 +20,8 @@ pub struct View {
 
 impl View {
     pub fn of(config: &Config, name: &str) -> Result<View, Failure> {
-        let (store, place, egress) = (config.store(name)?, config.token_name(name)?, config.egress(name).to_owned());
+        let (store, place, egress) =
+            (config.store_to_look_at(name)?, config.token_name(name)?, config.egress(name).to_owned());
         let seen = store.inspect(&place, &egress)?;
         Ok(View { name: name.to_owned(), place, store: store.place(), egress, seen })
     }

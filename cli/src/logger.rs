@@ -18,9 +18,10 @@ impl Log for Stderr {
     fn flush(&self) {}
 }
 
-/// Starts the log: warnings, or what happens too.
-pub fn start(verbose: bool) {
+/// Starts the log: warnings, unless they would be in the way, or what happens too.
+pub fn start(verbose: bool, quiet: bool) {
+    let unless_asked = if quiet { LevelFilter::Off } else { LevelFilter::Warn };
     if log::set_logger(&Stderr).is_ok() {
-        log::set_max_level(if verbose { LevelFilter::Info } else { LevelFilter::Warn });
+        log::set_max_level(if verbose { LevelFilter::Info } else { unless_asked });
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 6 | `agent` `watch` `exec` | what runs on: the agent, the screen, a command beside a file |
-//! | 5 | `agent/answers` `agent/metrics` `agent/served` `agent/hook` | its parts that know tokens |
+//! | 6 | `agent` `agent/loaded` `watch` `exec` | what runs on: the agent, the screen, a command beside a file |
+//! | 5 | `agent/answers` `agent/metrics` `agent/served` `agent/files` `agent/hook` | its parts that know tokens |
+//! | 5 | `exec/folder` `exec/relay` | its parts: the folder of the token; signals there and back |
 //! | 5 | `helpers` `trail` `bench` `screen` `page` | git's and docker's questions; the operator's view |
 //! | 4 | `tokens` `keeper` `sink` `seen` | a token from the agent or the store; each new one; files; events in words |
 //! | 3 | `inspect` `agent/client` | what the store knows; an agent that is asked |
 //! | 2 | `output` | how a token is written |
 //! | 1 | `args` `manual` `held` `agent/http` `agent/socket` `agent/notify` | the command line; a token; HTTP, the socket, the service manager |
-//! | 0 | `commands` `failure` `logger` | the table of commands; exit codes; the log |
+//! | 0 | `commands` `failure` `logger` `temporary` | the table of commands; exit codes; the log; what is there for a moment |
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -29,6 +30,7 @@ mod page;
 mod screen;
 mod seen;
 mod sink;
+mod temporary;
 mod tokens;
 mod trail;
 mod watch;
@@ -46,8 +48,8 @@ fn main() -> ExitCode {
         Ok(Asked::Help(command)) => print(&manual::help(command)).map(|()| 0),
         Ok(Asked::Version) => print(concat!("tkm ", env!("CARGO_PKG_VERSION"), "\n")).map(|()| 0),
         Ok(Asked::Run(args)) => {
-            logger::start(args.has("verbose"));
-            run(&args)
+            logger::start(args.has("verbose"), output::is_alone(args.option("output")));
+            told(&args, run(&args))
         }
         Err(failure) => Err(failure),
     };
@@ -59,6 +61,16 @@ fn main() -> ExitCode {
             }
             failure.exit.into()
         }
+    }
+}
+
+/// Has a failure told in the way of the program that asked, where it has one.
+fn told(args: &Args, exit: Result<u8, Failure>) -> Result<u8, Failure> {
+    match exit {
+        Err(failure) if args.command.name == "get" && args.option("output") == Some("google") => {
+            print(&output::google_failure(&failure)).map(|()| 0)
+        }
+        exit => exit,
     }
 }
 
@@ -125,10 +137,12 @@ fn check(args: &Args) -> Result<u8, Failure> {
     wrong.iter().for_each(|warning| eprintln!("tkm: warning: {warning}"));
     if args.has("connect") {
         for name in config.names() {
-            config.store(name)?.inspect(&config.token_name(name)?, config.egress(name)).map_err(|error| {
-                let Failure { exit, message, .. } = Failure::from(error);
-                Failure::new(exit, format!("the store of {name}: {message}"))
-            })?;
+            config.store_to_look_at(name)?.inspect(&config.token_name(name)?, config.egress(name)).map_err(
+                |error| {
+                    let Failure { exit, message, .. } = Failure::from(error);
+                    Failure::new(exit, format!("the store of {name}: {message}"))
+                },
+            )?;
         }
     }
     let names: Vec<_> = config.names().collect();
@@ -143,14 +157,7 @@ fn get(config: &Config, args: &Args) -> Result<(), Failure> {
     if helper {
         return help(config, args, name, output);
     }
-    let answer = tokens::get(config, name, args.has("direct"));
-    let (held, _direct) = match answer {
-        Err(failure) if output == "google" => {
-            print(&output::google_failure(&failure))?;
-            return Err(failure);
-        }
-        answer => answer?,
-    };
+    let (held, _direct) = tokens::get(config, name, args.has("direct"))?;
     print(&output::write(&held, output, name, args.option("variable").unwrap_or("TKM_TOKEN"))?)
 }
 
@@ -160,7 +167,13 @@ fn help(config: &Config, args: &Args, name: &str, output: &str) -> Result<(), Fa
     let input = helpers::input()?;
     match helpers::verb(args.values.get(1).map(String::as_str)) {
         Verb::Nothing(answer) => print(answer),
-        Verb::Erase => helpers::erase(config, name, &input),
+        Verb::Erase if helpers::is_for(config, name, output, &input)? => helpers::erase(config, name, &input),
+        Verb::Erase => Ok(()),
+        Verb::Get if !helpers::is_for(config, name, output, &input)? => match output {
+            // git asks the next helper.
+            "git-credential" => Ok(()),
+            _ => print(helpers::NOT_FOUND).and(Err(Failure::new(1, ""))),
+        },
         Verb::Get => {
             let (held, _direct) = tokens::get(config, name, args.has("direct"))?;
             print(&match output {

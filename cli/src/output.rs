@@ -18,6 +18,11 @@ pub fn date(seconds: i64) -> String {
     Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
 }
 
+/// Returns whether whoever wants this output takes the standard error for a part of it.
+pub fn is_alone(output: Option<&str>) -> bool {
+    output == Some("google")
+}
+
 /// Writes a token for `tkm get` and for files; git and docker, who ask in turn, have files of their own.
 pub fn write(held: &Held, output: &str, name: &str, variable: &str) -> Result<String, Failure> {
     let secret = &held.secret;
@@ -29,6 +34,7 @@ pub fn write(held: &Held, output: &str, name: &str, variable: &str) -> Result<St
             "generation": held.generation,
             "expires_in": held.expires_in.as_secs(),
             "expires_at": date(end(held)),
+            "stale": held.is_stale,
         })
         .to_string(),
         "header" => format!("Authorization: Bearer {secret}"),
@@ -95,7 +101,8 @@ fn google(held: &Held) -> Value {
     json!({ "version": 1, "success": true, "token_type": kind, field: held.secret, "expiration_time": end(held) })
 }
 
-/// How Google's libraries want to be told of a failure: on standard output.
+/// How Google's libraries want to be told of a failure: on standard output, by a program that ends with 0. They do not read what one
+/// says that ends otherwise, and some of them read the standard error along with it.
 pub fn google_failure(failure: &Failure) -> String {
     let (code, message) = (failure.exit.to_string(), &failure.message);
     json!({ "version": 1, "success": false, "code": code, "message": message }).to_string() + "\n"

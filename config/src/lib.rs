@@ -26,16 +26,19 @@
 //! | layer | files | duty |
 //! |---|---|---|
 //! | 4 | `sources` | sources from settings |
-//! | 3 | `stores` | stores by their address |
+//! | 3 | `stores` `files` | stores by their address; files that an agent keeps |
 //! | 3 | `settings` | the shape of the file |
 //! | 2 | `place` | what errors are about, and where secrets are looked for |
-//! | 1 | `text` `value` `audit` | lines and settings of a text; the values; the audit trail |
+//! | 1 | `text` `value` `audit` `looking` `hosts` | lines and settings of a text; the values; the audit trail; folders that are not made; servers that programs name |
 //! | 0 | `error` | what is wrong with a file |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod audit;
 mod error;
+mod files;
+mod hosts;
+mod looking;
 mod place;
 #[allow(missing_docs, reason = "what the settings do is told in doc/tkm.md")]
 mod settings;
@@ -46,6 +49,7 @@ mod value;
 
 pub use audit::fingerprint;
 pub use error::ConfigError;
+pub use files::FILE_OUTPUTS;
 pub use settings::{Agent, File};
 
 use audit::Audited;
@@ -56,11 +60,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fmt, fs};
-use stores::Opened;
+use stores::{Opened, Purpose};
 use text::Text;
 use token_manager::internals::PerProcess;
 use token_manager::store::{SealedStore, TokenName};
-use token_manager::{Attempt, Budget, Builder, RedisStore, Store, TokenManager};
+use token_manager::{Attempt, Budget, Builder, MemoryStore, RedisStore, Store, TokenManager};
 
 /// Reads a span as the file has them: `300ms`, `10s`, `5m`, `2h`, `7d`.
 pub fn span(text: &str) -> Option<Duration> {
@@ -72,11 +76,16 @@ const AUDIT_ENTRIES: u32 = 10_000;
 /// How many tokens may be made of one another.
 const MOST_PARENTS: usize = 4;
 
+/// A store's name, whether it does without threads, and what it is for.
+type Opening = (String, bool, Purpose);
+
 /// A file of settings that was read. Managers that it makes share its stores.
 pub struct Config {
     text: Text,
     settings: Settings,
-    opened: PerProcess<Mutex<BTreeMap<(String, bool), Opened>>>,
+    opened: PerProcess<Mutex<BTreeMap<Opening, Opened>>>,
+    /// By the names of their stores.
+    memories: BTreeMap<String, MemoryStore>,
 }
 
 impl Config {
@@ -93,21 +102,36 @@ impl Config {
         })?;
         let text = Text { path: path.to_owned(), text };
         let settings: Settings = toml::from_str(&text.text).map_err(|error| text.unreadable(&error))?;
-        Ok(Config { text, settings, opened: PerProcess::default() })
+        let memory = settings.stores.iter().filter(|(_, store)| store.is_memory());
+        let memories = memory.map(|(name, _)| (name.clone(), MemoryStore::new())).collect();
+        Ok(Config { text, settings, opened: PerProcess::default(), memories })
     }
 
-    /// Returns all that is wrong, in the order of the lines. Asks neither stores nor issuers.
+    /// Keeps what is in the memory of the stores that these settings and those have alike, for a process that reads its settings anew.
+    /// Managers that were made before keep the store that they have.
+    pub fn keep_memory_of(&mut self, old: &Config) {
+        for (name, memory) in &mut self.memories {
+            if let Some(old) = old.memories.get(name) {
+                *memory = old.clone();
+            }
+        }
+        self.opened = PerProcess::default();
+    }
+
+    /// Returns all that is wrong, in the order of the lines. Asks neither stores nor issuers, and makes neither folders nor files.
     pub fn check(&self) -> Vec<ConfigError> {
         let mut wrong = Vec::new();
         if self.settings.tokens.is_empty() {
             wrong.push(self.text.error("", "has no token; add a table [tokens.NAME]"));
         }
         for name in self.settings.stores.keys() {
-            wrong.extend(self.open(name, Execution::Background).err());
+            wrong.extend(self.open(name, Execution::Background, Purpose::Look).err());
         }
         for name in self.settings.tokens.keys() {
-            wrong.extend(self.manager(name).err());
+            let built = self.builder_of(name, 0, Purpose::Look).and_then(|builder| self.build(name, builder));
+            wrong.extend(built.err());
             wrong.extend(self.check_files(name));
+            wrong.extend(self.check_hosts(name));
         }
         wrong.sort_by_key(ConfigError::line);
         wrong.dedup();
@@ -143,7 +167,7 @@ impl Config {
     /// # Errors
     /// As [`manager`](Config::manager).
     pub fn builder(&self, name: &str) -> Result<Builder, ConfigError> {
-        self.builder_of(name, 0)
+        self.builder_of(name, 0, Purpose::Use)
     }
 
     /// Builds what [`builder`](Config::builder) has made, and tells the line of what is wrong with it.
@@ -164,7 +188,16 @@ impl Config {
     /// If there is no such token, or its store cannot be opened.
     pub fn store(&self, name: &str) -> Result<Arc<dyn Store>, ConfigError> {
         let token = self.token(name)?;
-        Ok(self.open(&self.store_name(name, token)?, token.execution)?.store)
+        Ok(self.open(&self.store_name(name, token)?, token.execution, Purpose::Use)?.store)
+    }
+
+    /// Returns the store of a token for a look at it: one in a folder that is not there is empty, and is not made.
+    ///
+    /// # Errors
+    /// As [`store`](Config::store).
+    pub fn store_to_look_at(&self, name: &str) -> Result<Arc<dyn Store>, ConfigError> {
+        let token = self.token(name)?;
+        Ok(self.open(&self.store_name(name, token)?, token.execution, Purpose::Look)?.store)
     }
 
     /// Returns the store of a token as one that keeps logs, if it is one and the file has a table `[audit]`.
@@ -180,7 +213,7 @@ impl Config {
                 .error("audit", "no trail is kept; add the table [audit] to this file in the whole fleet"));
         }
         let lacks = || self.text.error(&format!("stores.{store}.url"), "only a Redis keeps a trail");
-        self.open(&store, token.execution)?.redis.ok_or_else(lacks)
+        self.open(&store, token.execution, Purpose::Use)?.redis.ok_or_else(lacks)
     }
 
     /// Returns where a token lives in its store.
@@ -205,6 +238,22 @@ impl Config {
         self.settings.tokens.get(name)?.user.as_deref()
     }
 
+    /// Returns whether the settings name the server of this address, `https` where it has no scheme, as one that may be given the token.
+    ///
+    /// # Errors
+    /// If there is no such token, or its settings name no server.
+    pub fn is_for(&self, name: &str, address: &str) -> Result<bool, ConfigError> {
+        let hosts = &self.token(name)?.hosts.0;
+        if hosts.is_empty() {
+            let at = self.place(name).below("hosts");
+            return Err(
+                at.error("is not set; name the servers that may be given this token: hosts = [\"git.example.com\"]")
+            );
+        }
+        let asked = hosts::server_of(address);
+        Ok(asked.is_some() && hosts.iter().any(|host| hosts::server_of(host) == asked))
+    }
+
     /// Returns the longest call of a token's source.
     pub fn fetch_limit(&self, name: &str) -> Duration {
         let limit = self.settings.tokens.get(name).and_then(|token| token.fetch_limit);
@@ -217,10 +266,18 @@ impl Config {
         limit.map_or(Duration::from_secs(15), |limit| limit.0)
     }
 
-    /// Returns the files in which an agent keeps a token, with whole paths.
+    /// Returns the files in which an agent keeps a token, with whole paths, those of hooks too.
     pub fn files(&self, name: &str) -> Vec<File> {
         let files = self.settings.tokens.get(name).map_or(&[][..], |token| &token.files);
-        files.iter().map(|file| File { path: self.text.folder().join(&file.path), ..file.clone() }).collect()
+        let whole = |file: &File| {
+            let mut file = File { path: self.text.folder().join(&file.path), ..file.clone() };
+            // One without a slash is looked for in PATH.
+            if let Some(program) = file.hook.first_mut().filter(|program| program.contains('/')) {
+                *program = self.text.folder().join(&*program).to_string_lossy().into_owned();
+            }
+            file
+        };
+        files.iter().map(whole).collect()
     }
 
     /// Returns what an agent does, with whole paths.
@@ -251,17 +308,20 @@ impl Config {
         Place::new(&self.text, self.settings.allow_inline_secrets, path)
     }
 
-    fn builder_of(&self, name: &str, parents: usize) -> Result<Builder, ConfigError> {
+    fn builder_of(&self, name: &str, parents: usize, purpose: Purpose) -> Result<Builder, ConfigError> {
         let (token, place) = (self.token(name)?, self.place(name));
-        let store = self.open(&self.store_name(name, token)?, token.execution)?.store;
+        let store = self.open(&self.store_name(name, token)?, token.execution, purpose)?.store;
         let mut parent = |at: &Place<'_>, parent: &str| {
             if parents == MOST_PARENTS || parent == name {
                 return Err(at.error("the tokens of this file are made of each other in a circle"));
             }
             self.token(parent).map_err(|_| at.error(format!("there is no token {parent:?} in this file")))?;
-            self.build(parent, self.builder_of(parent, parents + 1)?)
+            self.build(parent, self.builder_of(parent, parents + 1, purpose)?)
         };
-        let made = token.source.make(&place.below("source"), &mut parent)?;
+        let mut made = token.source.make(&place.below("source"), &mut parent)?;
+        if let Some(probe) = &token.probe {
+            made = made.probed(probe, &place.below("probe"))?;
+        }
         let source = made.source;
         let mut builder =
             TokenManager::builder(name).store(store).source(move |attempt: &Attempt| source.fetch(attempt));
@@ -282,13 +342,21 @@ impl Config {
                 let at = place.below("when_away").below("store");
                 return Err(at.error(format!("there is no table [stores.{}]", away.store)));
             }
-            builder = builder.when_away(self.open(&away.store, token.execution)?.store, to_budget(away.budget));
+            builder =
+                builder.when_away(self.open(&away.store, token.execution, purpose)?.store, to_budget(away.budget));
         }
         if let Some(budget) = token.budget.map(to_budget).or(made.budget) {
             builder = builder.budget(budget);
         }
         if let Some(journal) = &token.journal {
-            builder = builder.journal(self.text.folder().join(journal));
+            let folder = self.text.folder().join(journal);
+            match purpose {
+                Purpose::Use => builder = builder.journal(folder),
+                Purpose::Look => {
+                    let wrong = |what| place.below("journal").error(format!("{what}; name a folder of this user"));
+                    looking::objection(&folder).map_or(Ok(()), |what| Err(wrong(what)))?;
+                }
+            }
         }
         if token.execution == Execution::Inline {
             builder = builder.execution(token_manager::Execution::Inline);
@@ -309,15 +377,18 @@ impl Config {
         }
     }
 
-    fn open(&self, store: &str, execution: Execution) -> Result<Opened, ConfigError> {
+    fn open(&self, store: &str, execution: Execution, purpose: Purpose) -> Result<Opened, ConfigError> {
         let inline = execution == Execution::Inline;
         let mut opened = self.opened.get(Mutex::default).lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(opened) = opened.get(&(store.to_owned(), inline)) {
+        if let Some(opened) = opened.get(&(store.to_owned(), inline, purpose)) {
             return Ok(opened.clone());
         }
         let place = self.place_of(&format!("stores.{store}"));
         let settings = &self.settings.stores[store];
-        let mut made = stores::open(settings, &place, inline)?;
+        let mut made = match self.memories.get(store) {
+            Some(memory) => Opened { store: Arc::new(memory.clone()), redis: None },
+            None => stores::open(settings, &place, inline, purpose)?,
+        };
         if let Some(sealed) = &self.settings.sealed {
             let keys = stores::keyring(&sealed.keys, &self.place_of("sealed.keys"))?;
             let store = SealedStore::new(made.store, keys);
@@ -327,28 +398,20 @@ impl Config {
             let keep = audit.entries.unwrap_or(AUDIT_ENTRIES);
             made.store = Arc::new(Audited::new(made.store, redis.clone(), keep));
         }
-        opened.insert((store.to_owned(), inline), made.clone());
+        opened.insert((store.to_owned(), inline, purpose), made.clone());
         Ok(made)
     }
 
+    fn check_hosts(&self, name: &str) -> Vec<ConfigError> {
+        let place = self.place(name).below("hosts");
+        let hosts = self.settings.tokens[name].hosts.0.iter();
+        hosts.filter_map(|host| hosts::objection(host).map(|what| place.error(format!("{host:?} {what}")))).collect()
+    }
+
     fn check_files(&self, name: &str) -> Vec<ConfigError> {
-        let mut wrong = Vec::new();
-        for (index, file) in self.settings.tokens[name].files.iter().enumerate() {
-            let place = self.place(name).below("files").below(&index.to_string());
-            if let Some(template) = &file.template {
-                if !template.contains("{token}") {
-                    wrong.push(place.error_about("template", "has no {token}; write it where the token goes"));
-                }
-                if file.output.is_some() {
-                    wrong.push(place.error_about("output", "there is a template too; keep one of the two"));
-                }
-            }
-            let octal = |mode: &String| u32::from_str_radix(mode, 8).is_ok_and(|mode| mode <= 0o777);
-            if file.mode.as_ref().is_some_and(|mode| !octal(mode)) {
-                wrong.push(place.error_about("mode", "is no octal number such as \"0600\""));
-            }
-        }
-        wrong
+        let place = self.place(name).below("files");
+        let files = self.settings.tokens[name].files.iter().enumerate();
+        files.flat_map(|(index, file)| files::check(file, &place.below(&index.to_string()))).collect()
     }
 }
 

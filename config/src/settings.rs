@@ -72,7 +72,11 @@ pub struct Token {
     pub execution: Execution,
     /// The name that goes with the token where a protocol wants one: git's and docker's user.
     pub user: Option<String>,
+    /// The servers that git and docker may be given the token for.
+    #[serde(default)]
+    pub hosts: Texts,
     pub source: Kinds,
+    pub probe: Option<Probe>,
     #[serde(default)]
     pub files: Vec<File>,
 }
@@ -97,6 +101,16 @@ pub struct Kinds {
 pub struct Budget {
     pub per_minute: u32,
     pub burst: Option<u32>,
+}
+
+/// An address that a new token is shown to until it takes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    pub url: String,
+    pub limit: Option<Span>,
+    #[serde(default)]
+    pub http: Http,
 }
 
 /// Where the processes of a host meet while the fleet's store is away.

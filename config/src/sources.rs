@@ -3,15 +3,15 @@
 use crate::error::ConfigError;
 use crate::place::Place;
 use crate::settings::{
-    Class, Client, ClientCredentials, Command, Exchanged, GithubApp, Http, JwtBearer, Kinds, Method, RefreshToken,
-    TokenExchange, Wechat, WechatTicket, Wecom,
+    Class, Client, ClientCredentials, Command, Exchanged, GithubApp, Http, JwtBearer, Kinds, Method, Probe,
+    RefreshToken, TokenExchange, Wechat, WechatTicket, Wecom,
 };
-use std::sync::Mutex;
-use token_manager::{Attempt, Budget, FailureClass, FetchError, TokenManager, TokenSource};
+use token_manager::{Attempt, Budget, FailureClass, TokenManager, TokenSource};
 use token_manager_issuers as issuers;
 #[cfg(unix)]
 use token_manager_issuers::command::CommandSource;
-use token_manager_issuers::{BuildError, Login, TokenType, github_app, wechat, wecom};
+use token_manager_issuers::probe::{Probed, bearer_get};
+use token_manager_issuers::{BuildError, TokenType, github_app, wechat, wecom};
 
 /// A source, and the budget that fits its issuer unless another is set.
 pub struct Made {
@@ -22,6 +22,17 @@ pub struct Made {
 impl Made {
     fn new(source: impl TokenSource) -> Made {
         Made { source: Box::new(source), budget: None }
+    }
+
+    /// Has each new token tried out before it is used.
+    pub fn probed(self, probe: &Probe, place: &Place<'_>) -> Result<Made, ConfigError> {
+        let works = bearer_get(&probe.url, probe.http.to_http(&place.below("http"))?).map_err(refused(place))?;
+        let source = self.source;
+        let probed = Probed::new(move |attempt: &Attempt| source.fetch(attempt), works);
+        Ok(Made {
+            source: Box::new(probe.limit.into_iter().fold(probed, |probed, limit| probed.limit(limit.0))),
+            ..self
+        })
     }
 
     fn with_budget(self, budget: Budget) -> Made {
@@ -110,8 +121,8 @@ fn refused(place: &Place<'_>) -> impl FnOnce(BuildError) -> ConfigError {
     let place = place.clone();
     move |error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(" ({cause})")).unwrap_or_default();
-        // The builders take the address in `at`.
-        let setting = if error.setting() == "at" { "url" } else { error.setting() };
+        // That is where the address is given.
+        let setting = if matches!(error.setting(), "at" | "bearer_get") { "url" } else { error.setting() };
         place.error_about(setting, format!("{error}{cause}"))
     }
 }
@@ -125,21 +136,7 @@ fn refresh_token(settings: &RefreshToken, place: &Place<'_>) -> Result<Made, Con
     let mut builder = common!(RefreshToken, settings, place);
     set!(builder, reuse_window(settings.reuse_window.map(|window| window.0)));
     if let Some(first) = &settings.first {
-        let place = place.below("first");
-        place.secret(first)?;
-        let (first, folder) = (first.clone(), place.folder().to_owned());
-        let brought = Mutex::new(None);
-        builder = builder.bootstrap(move |_: &Attempt| {
-            let token = first.read(&folder).map_err(FetchError::credentials_rejected)?;
-            let mut brought = brought.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            if brought.as_ref() == Some(&token) {
-                return Err(FetchError::credentials_rejected(
-                    "`first` still holds the refresh token that was presented already; log in anew and put the new one there",
-                ));
-            }
-            *brought = Some(token.clone());
-            Ok(Login::refresh_token(token))
-        });
+        builder = builder.first(place.below("first").secret(first)?);
     }
     builder.build().map(Made::new).map_err(refused(place))
 }

@@ -1,11 +1,12 @@
 //! Stores by their address: which kinds there are, and what this build lacks.
 
 use crate::error::ConfigError;
+use crate::looking::{self, Nothing};
 use crate::place::Place;
 use crate::settings::{Store as Settings, Tls as TlsSettings};
 use crate::value::{Origin, SecretAt};
 use std::sync::Arc;
-use token_manager::store::{Keyring, SealingKey};
+use token_manager::store::{Keyring, SealingKey, StateStore};
 use token_manager::{FileStore, MemoryStore, RedisStore, Store, Tls};
 
 /// A store that is open, shared by all tokens that are in it.
@@ -22,12 +23,20 @@ impl Opened {
     }
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    Use,
+    /// Nothing is made for it.
+    Look,
+}
+
 /// What can stand before the colon, as errors tell it.
 const SCHEMES: &str =
     "redis://, rediss://, redis+sentinel://, redis+cluster:// (rediss+… for TLS), unix://, file:/path, memory";
 
 /// Opens a store; never talks to it.
-pub fn open(settings: &Settings, place: &Place<'_>, inline: bool) -> Result<Opened, ConfigError> {
+pub fn open(settings: &Settings, place: &Place<'_>, inline: bool, purpose: Purpose) -> Result<Opened, ConfigError> {
     let at = place.below("url");
     if settings.has_inline_password() {
         at.check_inline()?;
@@ -39,7 +48,14 @@ pub fn open(settings: &Settings, place: &Place<'_>, inline: bool) -> Result<Open
         ("memory", _) => Ok(Opened::new(MemoryStore::new())),
         ("file", _) => {
             let path = url.trim_start_matches("file:").trim_start_matches("//");
-            let opened = FileStore::open(place.folder().join(path));
+            let folder = place.folder().join(path);
+            if purpose == Purpose::Look && !looking::holds_store(&folder) {
+                return match looking::objection(&folder) {
+                    Some(what) => Err(at.error(format!("{what}; name a folder that this user may make or write"))),
+                    None => Ok(Opened::new(StateStore(Nothing(folder)))),
+                };
+            }
+            let opened = FileStore::open(folder);
             opened.map(Opened::new).map_err(|error| at.error(error.to_string()))
         }
         (_, "redis" | "rediss" | "valkey" | "valkeys" | "unix") => redis(settings, &url, place, inline),

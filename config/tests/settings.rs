@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 use tempfile::TempDir;
 use token_manager_config::Config;
 
@@ -73,7 +74,9 @@ fn a_manager_is_made_of_every_kind_of_setting() {
         serve_stale = "5m"
         budget = { per_minute = 5, burst = 2 }
         execution = "inline"
+        probe = { url = "https://api.example.com/me", limit = "10ms", http = { no_proxy = true } }
         user = "x-access-token"
+        hosts = ["git.example.com", "http://localhost:3000"]
         source.command = { run = ["printf", "one"], plain_text = true, life = "1h", exit_codes = { 3 = "throttled" } }
         [[tokens.billing.files]]
         path = "billing.token"
@@ -185,6 +188,20 @@ fn every_mistake_is_told_with_its_line_and_what_to_do() {
             "tkm.toml:5: tokens.x.files.0.template: has no {token}",
         ),
     ];
+    let file = |setting: &str| {
+        format!("[tokens.x]\nsource.command.run = [\"true\"]\n[[tokens.x.files]]\npath = \"a\"\n{setting}")
+    };
+    let files = [
+        (
+            "output = \"xml\"",
+            "tkm.toml:7: tokens.x.files.0.output: a file has no output \"xml\"; write one of text, json",
+        ),
+        ("output = \"git-credential\"", "tkm.toml:7: tokens.x.files.0.output: a file has no output"),
+        ("owner = \"nobody-here\"", "tkm.toml:7: tokens.x.files.0.owner: this host has no user \"nobody-here\""),
+        ("group = \"nobody-here\"", "tkm.toml:7: tokens.x.files.0.group: this host has no group \"nobody-here\""),
+    ];
+    let files = files.map(|(setting, message)| (file(setting), message));
+    let cases = cases.iter().copied().chain(files.iter().map(|(text, message)| (text.as_str(), *message)));
     for (text, message) in cases {
         let found = wrong(&format!("{STORE}{text}"));
         assert!(found.len() == 1 && found[0].starts_with(message), "{text:?}: {found:#?} and not {message}");
@@ -205,8 +222,11 @@ fn every_kind_of_store_is_opened_and_one_that_nobody_knows_is_refused() {
         assert_eq!(found(url), [""; 0], "{url}");
     }
     assert_eq!(found("file:store"), [""; 0], "a folder beside the settings");
-    let nowhere = found("file:/proc/nowhere");
-    assert!(nowhere[0].starts_with("tkm.toml:2: stores.a.url: "), "{nowhere:?}");
+    let nowhere = found("file:/proc/version/nowhere");
+    assert_eq!(
+        nowhere.first().map(String::as_str),
+        Some("tkm.toml:2: stores.a.url: /proc/version is no folder; name a folder that this user may make or write")
+    );
     let unknown = found("http://127.0.0.1/");
     assert!(
         unknown[0].starts_with("tkm.toml:2: stores.a.url: is no address of a store; write one of redis://"),
@@ -215,6 +235,35 @@ fn every_kind_of_store_is_opened_and_one_that_nobody_knows_is_refused() {
     let pool =
         wrong("[stores.a]\nurl = \"redis://127.0.0.1/\"\npool_size = 0\n[tokens.x]\nsource.command.run = [\"true\"]");
     assert!(pool[0].starts_with("tkm.toml:3: stores.a.pool_size: pool_size is 0; it must be"), "{pool:?}");
+}
+
+#[test]
+fn a_check_makes_nothing_and_tells_which_folders_cannot_be_made() {
+    let text = |store: &str, journal: &str| {
+        format!(
+            "[stores.a]\nurl = \"file:{store}\"\n[stores.b]\nurl = \"file:other\"\n[tokens.x]\nstore = \"a\"\n\
+             when_away = {{ store = \"b\", budget = {{ per_minute = 1 }} }}\njournal = \"{journal}\"\n\
+             source.command.run = [\"true\"]\n[[tokens.x.files]]\npath = \"out/token\"\nowner = \"root\"\ngroup = \"0\"\n"
+        )
+    };
+    let settings = Settings::new(&text("store", "deep/journal"));
+    assert_eq!(settings.wrong(), [""; 0]);
+    let store = Config::read(&settings.path).expect("settings").store_to_look_at("x").expect("a store");
+    let name = Config::read(&settings.path).expect("settings").token_name("x").expect("a name");
+    assert!(store.inspect(&name, "default").expect("an empty store").token.is_none());
+    assert_eq!(store.place(), format!("file:{}", settings.folder.path().join("store").display()));
+    let there = fs::read_dir(settings.folder.path()).expect("a folder").count();
+    assert_eq!(there, 1, "the settings alone");
+
+    let settings = Settings::new(&text("tkm.toml/store", "tkm.toml/journal"));
+    let found = settings.wrong();
+    assert!(
+        found[0].starts_with("tkm.toml:2: stores.a.url: ") && found[0].contains("tkm.toml is no folder"),
+        "{found:?}"
+    );
+    let settings = Settings::new(&text("store", "tkm.toml/journal"));
+    let found = settings.wrong();
+    assert!(found[0].starts_with("tkm.toml:8: tokens.x.journal: "), "{found:?}");
 }
 
 #[test]
@@ -242,21 +291,54 @@ fn a_secret_in_the_file_is_refused_unless_that_is_forced_and_never_quoted() {
 }
 
 #[test]
-fn a_first_refresh_token_that_was_presented_is_not_presented_again() {
-    let text = format!(
-        "{STORE}[tokens.x.source.refresh_token]\nurl = \"http://127.0.0.1:1/\"\nclient = {{ id = \"a\" }}\nfirst = {{ file = \"login\" }}\n"
-    );
-    let settings = Settings::new(&text);
-    fs::write(settings.folder.path().join("login"), "first\n").expect("a file");
-    let manager = Config::read(&settings.path).expect("settings").manager("x").expect("a manager");
-    let cause = || {
-        let error = manager.get().expect_err("nobody is there");
-        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        manager.lift_pause().expect("memory");
-        cause
+fn a_first_refresh_token_is_presented_once_however_often_the_settings_are_read() {
+    let answers = ["t1 r1", "t2 r2", "t3 s1"].map(|both| both.split_once(' ').expect("two words"));
+    let answers = std::sync::Mutex::new(answers.into_iter());
+    let issuer = testbed::stand_in::StandIn::start(move |_| {
+        let (token, refresh) = answers.lock().expect("no panic").next()?;
+        let body = format!(r#"{{"access_token":"{token}","expires_in":3600,"refresh_token":"{refresh}"}}"#);
+        Some(testbed::stand_in::Told::new(200, body))
+    });
+    let settings = Settings::new(&format!(
+        "[stores.main]\nurl = \"file:store\"\n[tokens.x.source.refresh_token]\nurl = \"{}/token\"\n\
+         client = {{ id = \"a\" }}\nfirst = {{ file = \"login\" }}\n",
+        issuer.url()
+    ));
+    let leave = |login: &str| fs::write(settings.folder.path().join("login"), login).expect("a file");
+    let next = || {
+        let manager = Config::read(&settings.path).expect("settings").manager("x").expect("a manager");
+        let token = manager.get().expect("a token");
+        manager.invalidate(&token);
+        token.secret().to_owned()
     };
-    assert!(!cause().contains("log in anew"), "the issuer is not there");
-    assert!(cause().contains("log in anew"), "the second time");
+    leave("r0\n");
+    assert_eq!([next(), next()], ["t1", "t2"]);
+    leave("s0\n");
+    assert_eq!(next(), "t3");
+    let sent = issuer.heard();
+    let presented =
+        sent.iter().map(|heard| heard.body.split("refresh_token=").nth(1).unwrap_or_default().split('&').next());
+    assert_eq!(presented.flatten().collect::<Vec<_>>(), ["r0", "r1", "s0"]);
+}
+
+#[test]
+fn a_new_token_is_probed_at_the_address_of_the_settings() {
+    let refusals = std::sync::atomic::AtomicUsize::new(2);
+    let api = testbed::stand_in::StandIn::start(move |heard| {
+        let is_shown = heard.header("authorization") == Some("Bearer s3cret");
+        let refuses = refusals.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok();
+        Some(testbed::stand_in::Told::new(if is_shown && !refuses { 200 } else { 401 }, ""))
+    });
+    let text = |probe: &str| {
+        let source = "source.command = { run = [\"printf\", \"s3cret\"], plain_text = true, life = \"1h\" }";
+        Settings::new(&format!("{STORE}[tokens.x]\n{source}\n[tokens.x.probe]\n{probe}"))
+    };
+    let settings = text(&format!("url = \"{}/me\"\nlimit = \"8s\"\n", api.url()));
+    let manager = Config::read(&settings.path).expect("settings").manager("x").expect("a manager");
+    assert_eq!(manager.get().expect("a token").secret(), "s3cret");
+    assert_eq!(api.heard().len(), 3);
+    let found = text("limit = \"8s\"\nurl = \"http://api.example.com/\"\n").wrong();
+    assert!(found[0].starts_with("tkm.toml:7: tokens.x.probe.url: "), "{found:?}");
 }
 
 /// An RSA key as PKCS#8, made anew.

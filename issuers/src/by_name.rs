@@ -5,7 +5,6 @@ use std::fmt;
 use token_manager::{TokenManager, TokenSource};
 
 mod any;
-mod first_login;
 mod kinds;
 mod values;
 

@@ -4,6 +4,7 @@
 use crate::failure::Failure;
 use crate::http::Answer;
 use crate::life;
+use crate::site::Site;
 use serde_json::Value;
 use std::time::Duration;
 use token_manager::FailureClass::{self, CredentialsRejected, Throttled, Unavailable};
@@ -72,6 +73,18 @@ impl Refusal {
 }
 
 impl Interface {
+    /// Asks by GET, and reads what it says.
+    pub(crate) fn get(
+        &self,
+        site: &Site,
+        path: &str,
+        query: &[(&str, &str)],
+        within: Duration,
+    ) -> Result<Fetched, Refusal> {
+        let answer = site.http.get(&site.address(path, query), &[], within);
+        answer.map_err(Refusal::Failed).and_then(|answer| self.read(&answer))
+    }
+
     /// Reads a token and how long it lives.
     pub(crate) fn read(&self, answer: &Answer) -> Result<Fetched, Refusal> {
         if let Some(failure) = answer.failure() {

@@ -164,7 +164,8 @@ fn pause(answer: &Answer) -> Option<Duration> {
     }
     let number = |name| answer.header(name)?.parse::<u64>().ok();
     if let (Some(0), Some(reset)) = (number("x-ratelimit-remaining"), number("x-ratelimit-reset")) {
-        return Some((UNIX_EPOCH + Duration::from_secs(reset)).duration_since(answer.now()).unwrap_or_default());
+        let now = answer.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        return Some(Duration::from_secs(reset).saturating_sub(now));
     }
     let speaks_of_a_limit = answer.status == 429 || answer.body.to_lowercase().contains("rate limit");
     speaks_of_a_limit.then_some(UNLESS_TOLD)

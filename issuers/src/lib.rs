@@ -6,7 +6,7 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 5 | `by_name` `by_name/kinds` `by_name/first_login` `by_name/values` `by_name/any` | all of them, by names and settings as text |
+//! | 5 | `by_name` `by_name/kinds` `by_name/values` `by_name/any` | all of them, by names and settings as text |
 //! | 4 | `client_credentials` `refresh_token` `jwt_bearer` `token_exchange` | the grants of OAuth 2.0 |
 //! | 4 | `wechat` `wecom` `github_app` | WeChat's tokens and tickets; WeCom's; those of a GitHub App |
 //! | 4 | `command` | an external command as a source |
@@ -14,8 +14,9 @@
 //! | 3 | `errcode` `site` | how Tencent's issuers answer; where a vendor is |
 //! | 3 | `derived` `probe` `command/run` `command/output` | a token that another manager's token buys; a new token tried out before it is used; one command |
 //! | 2 | `http` | one request: its settings, its limit, what became of it |
+//! | 2 | `refresh_token/first` | the refresh token that a login left |
 //! | 1 | `secret` `jwt` | secrets from text, files and variables; signed assertions |
-//! | 0 | `failure` `error` `life` `refresh_token/login` | why there is no token; what `build` refuses; how long a token lives; what a login brings |
+//! | 0 | `failure` `error` `life` `refresh_token/login` `refresh_token/carried` | why there is no token; what `build` refuses; how long a token lives; what a login brings; what the store carries |
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
@@ -43,7 +44,7 @@ mod http;
 mod jwt;
 #[cfg(feature = "jwt_bearer")]
 mod jwt_bearer;
-#[cfg(any(feature = "_date", feature = "_tencent"))]
+#[cfg(any(feature = "_date", feature = "_tencent", feature = "_oauth"))]
 #[allow(dead_code, reason = "each source uses a part of it")]
 mod life;
 #[cfg(feature = "_oauth")]

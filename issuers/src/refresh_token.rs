@@ -1,5 +1,7 @@
 //! A token in exchange for a refresh token that may be replaced each time (RFC 6749 §6, RFC 9700 §4.14.2).
 
+mod carried;
+mod first;
 mod login;
 
 pub use login::{Login, LoginNeeded};
@@ -9,10 +11,12 @@ use crate::failure::Failure;
 use crate::oauth::endpoint::{Ask, Asked, Endpoint};
 use crate::oauth::reply::Tokens;
 use crate::oauth::{Grant, OAuthBuilder};
-use ring::digest::{SHA256, digest};
+use crate::secret::Secret;
+use carried::{Carried, Digest, digest_of};
+use first::{First, FirstLogin};
 use std::fmt;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use token_manager::{Attempt, FetchError, Fetched};
 
 type Bootstrap = Box<dyn Fn(&Attempt) -> Result<Login, FetchError> + Send + Sync>;
@@ -22,8 +26,8 @@ type Bootstrap = Box<dyn Fn(&Attempt) -> Result<Login, FetchError> + Send + Sync
 /// Where the issuer replaces the refresh token each time and revokes the whole grant when an old one is presented again, an outcome
 /// that nobody knows is dangerous: the refresh token may have been consumed. This source presents such a one again as long as the
 /// issuer's [`reuse_window`](OAuthBuilder::reuse_window) allows, and never after that. Then, and where the issuer refuses it
-/// (`invalid_grant`), somebody has to log in: the [`bootstrap`](OAuthBuilder::bootstrap) hook is called, or the error's
-/// [`source`](std::error::Error::source) is a [`LoginNeeded`].
+/// (`invalid_grant`), somebody has to log in: the [`bootstrap`](OAuthBuilder::bootstrap) hook is called, or a person leaves the new
+/// refresh token where [`first`](OAuthBuilder::first) says. Else the error's [`source`](std::error::Error::source) is a [`LoginNeeded`].
 ///
 /// Hold a [`journal`](token_manager::Builder::journal): what a process was told before it was killed is then not lost.
 ///
@@ -42,8 +46,9 @@ type Bootstrap = Box<dyn Fn(&Attempt) -> Result<Login, FetchError> + Send + Sync
 pub struct RefreshToken {
     window: Duration,
     bootstrap: Option<Bootstrap>,
-    /// The digest of the refresh token that the issuer refused last: this process does not knock with it again.
-    refused: Mutex<Option<[u8; 32]>>,
+    first: Option<First>,
+    /// The refresh token that the issuer refused last: this process does not knock with it again.
+    refused: Mutex<Option<Digest>>,
 }
 
 impl RefreshToken {
@@ -58,7 +63,7 @@ impl RefreshToken {
     }
 
     fn new() -> RefreshToken {
-        RefreshToken { window: Duration::ZERO, bootstrap: None, refused: Mutex::new(None) }
+        RefreshToken { window: Duration::ZERO, bootstrap: None, first: None, refused: Mutex::new(None) }
     }
 }
 
@@ -80,38 +85,83 @@ impl OAuthBuilder<RefreshToken> {
         self.grant.bootstrap = Some(Box::new(login));
         self
     }
+
+    /// Says where a login leaves its refresh token, which is looked at for each fetch. It is presented where the fleet has none, and
+    /// before the fleet's own where it is another one than all that were presented: so a new login is taken at once, once, by one
+    /// process. Which ones were presented is carried, as digests, beside the refresh token that they led to; every process and every
+    /// restart knows. A refresh token that is carried without them counts as what came of the one that is there. Where an outcome is
+    /// unknown, the [`reuse_window`](OAuthBuilder::reuse_window) counts too. Defaults to nowhere.
+    #[must_use]
+    pub fn first(mut self, login: Secret) -> Self {
+        self.grant.first = Some(First::new(login));
+        self
+    }
 }
 
 impl Grant for RefreshToken {
     fn check(&self, endpoint: &Endpoint) -> Result<(), BuildError> {
+        if let Some(first) = &self.first {
+            if self.bootstrap.is_some() {
+                return Err(BuildError::new("first", "is set, and so is bootstrap; only one of them can log in"));
+            }
+            if first.secret.has_second() {
+                return Err(BuildError::new("first", "has a second secret; a login leaves one refresh token"));
+            }
+            first.secret.check("first")?;
+        }
         endpoint.check_has_client()
     }
 
     fn ask(&self, endpoint: &Endpoint, attempt: &Attempt) -> Result<Fetched, FetchError> {
-        let Some(refresh) = attempt.carry() else {
-            return self.log_in(endpoint, attempt, LoginNeeded::NoRefreshToken);
+        let call = Call { endpoint, attempt };
+        let Some(carried) = attempt.carry().map(Carried::read) else {
+            return self.log_in(&call, &Carried::default(), LoginNeeded::NoRefreshToken);
         };
-        if self.was_refused(refresh) {
-            return self.log_in(endpoint, attempt, LoginNeeded::Refused);
+        let mut next = carried.clone();
+        // One that cannot be read is not needed as long as the carried one is good.
+        if let Some((first, login)) = self.first.as_ref().and_then(|first| Some((first, first.read().ok()?))) {
+            if carried.knows_logins()
+                && !carried.has_seen(&login.digest)
+                && let Ok(fetched) = self.present_first(&call, first, &login, &carried)?
+            {
+                return Ok(fetched);
+            }
+            // It has just been of no use, or what is carried came of it as far as anybody can tell.
+            next.saw(login.digest);
+        }
+        if self.was_refused(&carried.refresh) {
+            return self.log_in(&call, &carried, LoginNeeded::Refused);
         }
         let may_present = || self.may_present(attempt);
         // Asked now, to spare a connection, and once more when the connection stands.
-        let asked = if may_present() { present(endpoint, attempt, refresh, &may_present)? } else { Asked::Withheld };
+        let asked = if may_present() { call.present(&carried.refresh, &may_present)? } else { Asked::Withheld };
         match asked {
-            Asked::Granted(tokens) => Ok(fetched(tokens)),
+            Asked::Granted(tokens) if tokens.refresh.is_none() && next == carried => Ok(fetched(tokens, None)),
+            Asked::Granted(tokens) => Ok(fetched(tokens, Some(next))),
             Asked::GrantRefused(failure) => {
                 log::warn!("the refresh token is of no use any more: {}", failure.cause);
-                self.note_refused(refresh);
-                self.log_in(endpoint, attempt, LoginNeeded::Refused)
+                self.note_refused(&carried.refresh);
+                self.log_in(&call, &carried, LoginNeeded::Refused)
             }
             Asked::Withheld => match attempt.presented() {
-                Some(age) => self.log_in(endpoint, attempt, LoginNeeded::Presented { age }),
+                Some(age) => self.log_in(&call, &carried, LoginNeeded::Presented { age }),
                 // Nobody else is known to have presented it: whoever has, if anybody, tells the next fetch.
-                None => {
-                    Err(Failure::unavailable("the request was not sent: the right to fetch was about to end").into())
-                }
+                None => Err(too_late()),
             },
         }
+    }
+}
+
+/// Whom a fetch asks.
+struct Call<'a> {
+    endpoint: &'a Endpoint,
+    attempt: &'a Attempt,
+}
+
+impl Call<'_> {
+    fn present(&self, refresh: &str, may_send: &dyn Fn() -> bool) -> Result<Asked, Failure> {
+        let form = [("grant_type", "refresh_token"), ("refresh_token", refresh)];
+        self.endpoint.ask_with(&Ask { form: &form, consumes: true, may_send }, self.attempt)
     }
 }
 
@@ -119,33 +169,74 @@ impl RefreshToken {
     /// Returns whether the carried refresh token may still be presented at this moment: either it is sure that nobody else has
     /// presented it, or all who can have done so did it within the window.
     fn may_present(&self, attempt: &Attempt) -> bool {
-        if attempt.remaining().is_zero() {
-            return false;
-        }
         match attempt.presented() {
-            Some(age) => age < self.window,
-            None => !attempt.exclusive().is_zero() || attempt.age() < self.window,
+            Some(age) => age < self.window && !attempt.remaining().is_zero(),
+            None => self.is_alone(attempt),
         }
     }
 
-    fn log_in(&self, endpoint: &Endpoint, attempt: &Attempt, why: LoginNeeded) -> Result<Fetched, FetchError> {
-        let Some(bootstrap) = &self.bootstrap else {
-            return Err(FetchError::credentials_rejected(why));
-        };
+    /// Returns whether nobody else has been granted the right to fetch, unless it was within the window.
+    fn is_alone(&self, attempt: &Attempt) -> bool {
+        !attempt.remaining().is_zero() && (!attempt.exclusive().is_zero() || attempt.age() < self.window)
+    }
+
+    /// Goes on where what is carried is of no use, or nothing is.
+    fn log_in(&self, call: &Call<'_>, carried: &Carried, why: LoginNeeded) -> Result<Fetched, FetchError> {
+        match (&self.bootstrap, &self.first) {
+            (Some(bootstrap), _) => self.log_in_by(&**bootstrap, call, carried, why),
+            (None, Some(first)) if !carried.knows_logins() => {
+                let fetched = self.present_first(call, first, &first.read()?, carried)?;
+                fetched.map_err(FetchError::credentials_rejected)
+            }
+            _ => Err(FetchError::credentials_rejected(why)),
+        }
+    }
+
+    fn log_in_by(
+        &self,
+        bootstrap: &dyn Fn(&Attempt) -> Result<Login, FetchError>,
+        call: &Call<'_>,
+        carried: &Carried,
+        why: LoginNeeded,
+    ) -> Result<Fetched, FetchError> {
         log::info!("logging in anew: {why}");
-        match bootstrap(attempt)? {
+        match bootstrap(call.attempt)? {
             Login::Tokens(fetched) => Ok(fetched),
-            Login::RefreshToken(refresh) => {
-                let in_time = || !attempt.remaining().is_zero();
-                match present(endpoint, attempt, &refresh, &in_time)? {
-                    Asked::GrantRefused(_) => Err(FetchError::credentials_rejected(LoginNeeded::Refused)),
-                    asked => {
-                        let tokens = asked.granted()?;
-                        // Where the issuer does not replace it, it is the one to go on with.
-                        let refresh = tokens.refresh.clone().or(Some(refresh));
-                        Ok(fetched(Tokens { refresh, ..tokens }))
-                    }
-                }
+            Login::RefreshToken(refresh) => match call.present(&refresh, &|| !call.attempt.remaining().is_zero())? {
+                Asked::GrantRefused(_) => Err(FetchError::credentials_rejected(LoginNeeded::Refused)),
+                asked => Ok(fetched(asked.granted()?, Some(carried.followed_by(refresh)))),
+            },
+        }
+    }
+
+    /// Presents the refresh token of a login that nobody is known to have presented. The inner failure is one of this login alone.
+    fn present_first(
+        &self,
+        call: &Call<'_>,
+        first: &First,
+        login: &FirstLogin,
+        carried: &Carried,
+    ) -> Result<Result<Fetched, LoginNeeded>, FetchError> {
+        if let Some(why) = first.objection(login, self.window) {
+            return Ok(Err(why));
+        }
+        log::info!("presenting the refresh token of a new login");
+        let sent = Instant::now();
+        match call.present(&login.refresh, &|| self.is_alone(call.attempt)) {
+            Ok(Asked::Granted(tokens)) => {
+                let mut next = carried.followed_by(login.refresh.clone());
+                next.saw(login.digest);
+                Ok(Ok(fetched(tokens, Some(next))))
+            }
+            Ok(Asked::GrantRefused(failure)) => {
+                log::warn!("the refresh token of the new login is of no use: {}", failure.cause);
+                first.note_refused(login);
+                Ok(Err(LoginNeeded::Refused))
+            }
+            Ok(Asked::Withheld) => Err(too_late()),
+            Err(failure) => {
+                first.note_failure(login, sent, &failure);
+                Err(failure.into())
             }
         }
     }
@@ -162,24 +253,14 @@ impl RefreshToken {
     }
 }
 
-fn present(
-    endpoint: &Endpoint,
-    attempt: &Attempt,
-    refresh: &str,
-    may_send: &dyn Fn() -> bool,
-) -> Result<Asked, Failure> {
-    let form = [("grant_type", "refresh_token"), ("refresh_token", refresh)];
-    endpoint.ask_with(&Ask { form: &form, consumes: true, may_send }, attempt)
+fn too_late() -> FetchError {
+    Failure::unavailable("the request was not sent: the right to fetch was about to end").into()
 }
 
-fn fetched(Tokens { access, life, refresh }: Tokens) -> Fetched {
-    refresh.into_iter().fold(Fetched::new(access, life), Fetched::carry)
-}
-
-fn digest_of(text: &str) -> [u8; 32] {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    bytes
+/// Carries what was presented on where the issuer does not replace it.
+fn fetched(Tokens { access, life, refresh }: Tokens, presented: Option<Carried>) -> Fetched {
+    let next = presented.map(|presented| refresh.map_or(presented.clone(), |refresh| presented.followed_by(refresh)));
+    next.iter().fold(Fetched::new(access, life), |fetched, next| fetched.carry(next.write()))
 }
 
 impl fmt::Debug for RefreshToken {

@@ -66,6 +66,11 @@ impl Secret {
         Secret { second: Some(Box::new(Secret { second: None, ..second })), ..self }
     }
 
+    /// Returns whether there is a second one.
+    pub(crate) fn has_second(&self) -> bool {
+        self.second.is_some()
+    }
+
     /// Reads it. The failure tells where it was looked for.
     pub(crate) fn read(&self) -> Result<String, Failure> {
         let secret = match &self.origin {

@@ -125,8 +125,7 @@ impl AccessToken {
 
     fn ask_classic(&self, secret: &str, within: Duration) -> Result<Fetched, Failure> {
         let query = [("grant_type", "client_credential"), ("appid", &self.app), ("secret", secret)];
-        let answer = self.site.http.get(&self.site.address("/cgi-bin/token", &query), &[], within);
-        answer.and_then(|answer| TOKEN.read(&answer).map_err(Refusal::into_failure))
+        TOKEN.get(&self.site, "/cgi-bin/token", &query, within).map_err(Refusal::into_failure)
     }
 }
 
@@ -211,9 +210,8 @@ impl TicketBuilder {
         site.check()?;
         let ask = move |token: &Token, attempt: &Attempt| {
             let query = [("access_token", token.secret()), ("type", &kind)];
-            let url = site.address("/cgi-bin/ticket/getticket", &query);
-            let answer = site.http.get(&url, &[], attempt.remaining()).map_err(Failure::of_no_consequence)?;
-            TICKET.read(&answer).map_err(|refusal| match refusal {
+            let ticket = TICKET.get(&site, "/cgi-bin/ticket/getticket", &query, attempt.remaining());
+            ticket.map_err(|refusal| match refusal {
                 Refusal::Token => Denied::ParentToken,
                 Refusal::Failed(failure) => failure.of_no_consequence().into(),
             })

@@ -7,9 +7,8 @@
 //!
 //! Nothing that the fleet asks revokes a token, so a lost answer costs no doubt.
 
-use crate::errcode::{Interface, Refusal};
+use crate::errcode::Interface;
 use crate::error::BuildError;
-use crate::failure::Failure;
 use crate::secret::Secret;
 use crate::site::{Site, site_setters};
 use std::time::Duration;
@@ -75,9 +74,8 @@ impl TokenSource for AccessToken {
     fn fetch(&self, attempt: &Attempt) -> Result<Fetched, FetchError> {
         let fetched = self.secret.try_each(|secret| {
             let query = [("corpid", &*self.corporation), ("corpsecret", secret)];
-            let answer = self.site.http.get(&self.site.address("/cgi-bin/gettoken", &query), &[], attempt.remaining());
-            let fetched = answer.and_then(|answer| TOKEN.read(&answer).map_err(Refusal::into_failure));
-            fetched.map_err(Failure::of_no_consequence)
+            let fetched = TOKEN.get(&self.site, "/cgi-bin/gettoken", &query, attempt.remaining());
+            fetched.map_err(|refusal| refusal.into_failure().of_no_consequence())
         });
         Ok(fetched?)
     }

@@ -80,7 +80,7 @@ fn a_first_refresh_token_is_presented_once_and_its_successors_after_it() {
     }
     let (class, cause) = told(&manager.get().unwrap_err());
     assert_eq!(class, FailureClass::CredentialsRejected);
-    assert!(cause.ends_with("log in anew and replace the first_refresh_token"), "{cause}");
+    assert_eq!(cause, "the issuer refuses the refresh token; log in anew");
 
     std::fs::write(&file, "s0").unwrap();
     manager.lift_pause().unwrap();

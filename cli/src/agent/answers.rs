@@ -52,6 +52,7 @@ fn token(served: &Served, request: &Request) -> Answer {
                         "token": held.secret,
                         "generation": held.generation,
                         "expires_in_ms": held.expires_in.as_millis() as u64,
+                        "stale": held.is_stale,
                     });
                     Answer::new(200, JSON, body.to_string() + "\n")
                 }

@@ -111,6 +111,34 @@ fn check_tells_every_mistake_with_its_line() {
 }
 
 #[test]
+fn neither_check_nor_inspect_makes_a_folder_a_lock_or_a_journal() {
+    let bench = Bench::new(3600);
+    bench.settings("", "journal = \"journal\"");
+    let text = fs::read_to_string(bench.path("tkm.toml")).expect("settings");
+    fs::write(bench.path("tkm.toml"), text.replace(&bench.redis.url(), "file:store")).expect("settings");
+    let names = || {
+        let names = fs::read_dir(bench.folder.path()).expect("a folder").map(|file| file.expect("a file").file_name());
+        names.collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = names();
+    bench.answer(&["check", "--connect"]);
+    assert!(bench.answer(&["inspect"]).contains("  state        absent\n"));
+    assert_eq!(names(), before);
+    assert_eq!(bench.answer(&["get", "api"]), "tkm-secret-1");
+    assert_eq!(names().len(), before.len() + 2, "the store and the journal");
+    assert!(bench.answer(&["inspect"]).contains("  state        valid\n"));
+}
+
+#[test]
+fn whatever_a_file_can_be_written_as_get_prints_too() {
+    let bench = Bench::new(3600);
+    bench.issuer.set_secret(r#"{"AccessKeyId":"AK","SecretAccessKey":"SK"}"#);
+    for output in token_manager_config::FILE_OUTPUTS {
+        assert_ne!(bench.answer(&["get", "api", "--output", output]), "", "{output}");
+    }
+}
+
+#[test]
 fn invalidate_ends_a_token_for_everybody_and_rotate_brings_the_next() {
     let bench = Bench::new(3600);
     assert_eq!(bench.answer(&["invalidate", "api"]), "there was no token to invalidate");
@@ -160,6 +188,7 @@ fn outputs_are_as_their_conventions_say() {
     assert_eq!(bench.answer(&["get", "api", "-o", "env", "--variable", "X"]), "export X='tkm-secret-1'");
     let told = json("json");
     assert_eq!((&told["token"], &told["name"]), (&"tkm-secret-1".into(), &"api".into()));
+    assert_eq!(told["stale"], false);
     is_in_an_hour(&told["expires_at"]);
     let told = json("exec-credential");
     assert_eq!(
@@ -201,10 +230,15 @@ fn outputs_are_as_their_conventions_say() {
 fn google_is_told_of_a_failure_on_standard_output() {
     let bench = Bench::new(3600);
     bench.issuer.set_mood(Mood::Refuses);
-    let ran = bench.run(&["get", "api", "-o", "google"]);
-    assert_eq!(ran.code, 77);
-    let told: Value = serde_json::from_str(&ran.stdout).expect("JSON");
-    assert_eq!((&told["success"], &told["code"]), (&false.into(), &"77".into()));
+    for (name, code) in [("api", "77"), ("other", "78")] {
+        let ran = bench.run(&["get", name, "-o", "google"]);
+        // Its libraries read nothing of a program that ends otherwise, and some read both outputs as one.
+        assert_eq!((ran.code, &*ran.stderr), (0, ""));
+        let told: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!((&told["version"], &told["success"], &told["code"]), (&1.into(), &false.into(), &code.into()));
+        assert!(told["message"].as_str().is_some_and(|message| !message.is_empty()), "{told}");
+    }
+    assert_eq!(bench.run(&["get", "-o", "google"]).code, 0);
 }
 
 #[test]

@@ -229,6 +229,7 @@ fn kubectl_asks_tkm_for_its_token() {
 fn git_fetches_with_the_helper_of_the_example() {
     let (bench, server) = (Bench::new(3600), Challenging::start());
     let url = format!("http://127.0.0.1:{}", server.port);
+    bench.settings("", &format!("hosts = \"{url}\""));
     example(&bench, "git/gitconfig", "gitconfig", &[("https://git.example.com", &url)]);
     let mut command = Command::new(program("git"));
     command.env("TKM_CONFIG", bench.path("tkm.toml")).env("PATH", path_with_tkm());

@@ -1,7 +1,6 @@
 //! The kinds of sources, each with its settings and how it is built of them.
 
 use super::any::AnySource;
-use super::first_login::FirstLogin;
 use super::values::{Form, Values};
 use crate::error::BuildError;
 use crate::http::Http;
@@ -193,10 +192,7 @@ fn refresh_token(values: &mut Values) -> Result<AnySource, BuildError> {
             return Err(BuildError::new("first_refresh_token", "is set, and so is a login; only one can be used"));
         }
         (Some(login), None) => builder.bootstrap(move |attempt| login.fetch(attempt).map(Login::from)),
-        (None, Some(first)) => {
-            let first = FirstLogin::new(first);
-            builder.bootstrap(move |attempt| first.log_in(attempt))
-        }
+        (None, Some(first)) => builder.first(first),
         (None, None) => builder,
     };
     Ok(AnySource::new(builder.build()?))

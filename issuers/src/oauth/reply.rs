@@ -2,11 +2,8 @@
 
 use crate::failure::Failure;
 use crate::http::Answer;
-use serde_json::Value;
+use crate::life;
 use std::time::Duration;
-
-/// Longer lives than the ten years that a manager takes are cut to that.
-const LONGEST_LIFE: f64 = 10.0 * 365.0 * 86_400.0;
 
 /// The error codes that may be shown: those of the IANA registry "OAuth Extensions Error" and of RFC 6749, RFC 8628, RFC 8707 and
 /// RFC 9449 that a token endpoint can send. Any other text may hold anything.
@@ -78,7 +75,9 @@ impl Reply {
             Some(kind) if kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("n_a") => {}
             Some(_) => return unusable("its token_type is not Bearer, and more than the token is needed to use it"),
         }
-        let life = life(&json["expires_in"]).unwrap_or_else(|| {
+        // Some issuers write 0 or -1 where they mean "no end".
+        let stated = life::seconds(&json["expires_in"]).filter(|life| *life >= Duration::from_millis(1));
+        let life = stated.unwrap_or_else(|| {
             log::debug!("the issuer states no usable expires_in: the token lives for {default_life:?}");
             default_life
         });
@@ -111,17 +110,4 @@ impl Reply {
             },
         }
     }
-}
-
-/// Returns the life that `expires_in` states, as a number or as a number in text, whole or not; `None` if it states none, or one
-/// that has passed: some issuers write 0 or -1 where they mean "no end".
-fn life(expires_in: &Value) -> Option<Duration> {
-    let seconds = match expires_in {
-        Value::Number(number) => number.as_f64()?,
-        Value::String(text) => text.trim().parse().ok()?,
-        _ => return None,
-    };
-    // Below a millisecond there is no life; no number at all is none either.
-    let usable = seconds >= 0.001;
-    usable.then(|| Duration::from_millis((seconds.min(LONGEST_LIFE) * 1000.0) as u64))
 }

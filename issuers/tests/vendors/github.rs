@@ -166,6 +166,16 @@ fn limits_are_told_by_either_header_or_last_a_minute() {
 }
 
 #[test]
+fn a_limit_that_ends_after_all_time_is_a_limit() {
+    let github = Vendor::start(Github::new());
+    let headers = vec![("X-RateLimit-Remaining", "0".to_owned()), ("X-RateLimit-Reset", u64::MAX.to_string())];
+    github.with(|books| books.instead = Some((403, headers, "")));
+    let error = manager(app(&github, KEYS.text("rsa-pkcs1.pem"))).get().unwrap_err();
+    assert_eq!(class_and_cause(&error).0, FailureClass::Throttled);
+    assert!(error.retry_after().expect("a pause").as_secs() > 3500, "the longest that there is");
+}
+
+#[test]
 fn refusals_are_rejected_credentials_and_say_what_to_look_at() {
     let github = Vendor::start(Github::new());
     for (status, what) in [
