@@ -102,9 +102,11 @@ fn wait_for_flight(state: &Arc<State>, deadline: Instant) -> Result<Outcome, Err
         Execution::Inline => deadline,
     };
     // A deadline of zero waits for nothing.
-    let _waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(state.id)).transpose()?;
+    let waiting = (!clock::left(deadline).is_zero()).then(|| Waiting::begin(state.id)).transpose()?;
     let number = run::join(state, Need::Token, flight_deadline, CallingThread::LentUntil(deadline));
-    run::hurry(state);
+    if waiting.is_some() {
+        run::hurry(state);
+    }
     state.flights.wait(number, deadline).ok_or_else(|| timed_out(state))
 }
 
