@@ -132,7 +132,8 @@ int main(int argc, char **argv) {
   tkm_stats stats;
   tkm_options *options;
   pthread_t threads[THREADS];
-  size_t needed;
+  const char *const stored[] = {"tenant-100", "tenant-101", "tenant-never"};
+  size_t needed, valid = 0;
   int i;
   CHECK(argc == 2);
   setvbuf(stdout, NULL, _IOLBF, 0);
@@ -176,6 +177,8 @@ int main(int argc, char **argv) {
   CHECK(tkm_options_max_keys(options, 10) == TKM_OK && tkm_options_forget_after_ms(options, 600000) == TKM_OK);
   CHECK(tkm_options_workers(options, 8) == TKM_OK && tkm_options_workers_per_group(options, 4) == TKM_OK);
   few = managers_of(options);
+  CHECK_OK(tkm_managers_load(few, stored, 3, &valid, &error), error);
+  CHECK(valid == 2 && tkm_managers_len(few) == 3 && books.all == KEYS + 1);
   for (i = 100; i < 200; i++) {
     expect(few, i, 1, 0);
     CHECK(tkm_managers_len(few) <= 10);

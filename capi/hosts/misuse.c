@@ -42,6 +42,7 @@ static void nulls(void) {
   CHECK(tkm_managers_new(NULL, NULL, NULL) == TKM_NULL && tkm_managers_free(NULL, 0) == TKM_OK);
   CHECK(tkm_managers_get(NULL, "a", &token, NULL) == TKM_NULL && tkm_managers_get_within(NULL, "a", 1, NULL, NULL) == TKM_NULL);
   CHECK(tkm_managers_invalidate(NULL, "a", NULL, NULL) == TKM_NULL && tkm_managers_manager(NULL, "a", &manager, NULL) == TKM_NULL);
+  CHECK(tkm_managers_load(NULL, NULL, 1, NULL, NULL) == TKM_NULL);
   CHECK(tkm_managers_forget(NULL, "a") == -1 && tkm_managers_len(NULL) == 0);
   CHECK(tkm_managers_keep_fresh(NULL, &fresh, NULL) == TKM_NULL && tkm_managers_stats(NULL, &stats, sizeof stats) == TKM_NULL);
   CHECK(tkm_managers_openmetrics(NULL, NULL, 0, NULL) == TKM_NULL && tkm_attempt_key(NULL, &length) == NULL);

@@ -358,6 +358,10 @@ int32_t tkm_managers_get_within(const tkm_managers *managers, const char *key, u
                                 tkm_error **error);
 /* As tkm_manager_invalidate, for a token of this key. Codes: TKM_CONFIG, as tkm_managers_get. */
 int32_t tkm_managers_invalidate(const tkm_managers *managers, const char *key, const tkm_token *token, tkm_error **error);
+/* Takes over, in few exchanges, the tokens of these `count` keys that the store has, so that many need not be asked for one by one;
+ * fetches nothing. `valid` (may be NULL) gets the number of keys that have a valid token then. Codes: TKM_NULL, TKM_CONFIG for a key,
+ * TKM_STORE, after which what was taken over stays. */
+int32_t tkm_managers_load(const tkm_managers *managers, const char *const *keys, size_t count, size_t *valid, tkm_error **error);
 /* Gives the manager of this key: the fastest way to a token that is asked for often, and to all else that a manager can do. It is yours;
  * free it with tkm_manager_free, also after tkm_managers_free. Until then its key is not forgotten for want of place or use. What it
  * counts it counts for all keys together. Codes: TKM_CONFIG, as tkm_managers_get. */

@@ -10,6 +10,7 @@ use crate::token::{self, TkmToken};
 use std::any::Any;
 use std::ffi::c_char;
 use std::ptr;
+use std::slice;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use token_manager::{Error, KeyedBuilder, Token, TokenManagers};
@@ -141,6 +142,29 @@ pub unsafe extern "C" fn tkm_managers_invalidate(
             let key = text(key, "key")?;
             let invalidate = |token: &Token| managers.managers.invalidate(key, token);
             Ok(required(token::with(token, "tkm_managers_invalidate", invalidate), "token")??)
+        })
+    }
+}
+
+/// # Safety
+/// As for all functions of managers; `keys` is NULL or points to `count` keys, each NULL or a text; `valid` is NULL or a place.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_managers_load(
+    managers: *const TkmManagers,
+    keys: *const *const c_char,
+    count: usize,
+    valid: *mut usize,
+    error: *mut *mut TkmError,
+) -> i32 {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        write(valid, 0);
+        call(error, || {
+            let managers = required(handle::borrow(managers, "tkm_managers_load"), "managers")?;
+            required((!keys.is_null()).then_some(()), "keys")?;
+            let keys = slice::from_raw_parts(keys, count).iter().map(|key| text(*key, "keys"));
+            write(valid, managers.managers.load(keys.collect::<Result<Vec<_>, _>>()?)?);
+            Ok(())
         })
     }
 }
