@@ -28,6 +28,8 @@ struct Shared {
     asked: HashMap<Topic, u32>,
     tuner: Option<Arc<dyn Tuner>>,
     is_running: bool,
+    /// Whether the thread is to end as soon as nobody follows anything.
+    is_resting: bool,
     /// How many pings were sent and answered on this feed.
     pings: u64,
     pongs: u64,
@@ -186,16 +188,35 @@ impl Events {
         Ok(())
     }
 
+    /// Ends the feed if nobody follows anything, and waits for its thread; false if that takes longer than this.
+    pub fn rest(&self, deadline: Instant) -> bool {
+        let mut shared = self.shared.lock();
+        while shared.is_running && shared.topics.is_empty() {
+            shared.is_resting = true;
+            // What reads the feed hears the answer, and looks up.
+            shared.tuner.iter().for_each(|tuner| tuner.ping());
+            self.changed.notify_all();
+            if self.changed.wait_until(&mut shared, deadline).timed_out() {
+                return false;
+            }
+        }
+        let is_used = shared.is_running;
+        drop(shared);
+        is_used || self.threads.wait_until_none(deadline)
+    }
+
     fn run(self: Arc<Self>) {
         let mut feed: Option<Box<dyn Feed>> = None;
         let mut unused_since = Instant::now();
         loop {
             let mut shared = self.shared.lock();
+            let is_kept = unused_since.elapsed() < FEED_LINGER && !shared.is_resting && Arc::strong_count(&self) > 1;
             if !shared.topics.is_empty() {
-                unused_since = Instant::now();
-            } else if unused_since.elapsed() >= FEED_LINGER {
-                shared.is_running = false;
-                shared.tuner = None;
+                (unused_since, shared.is_resting) = (Instant::now(), false);
+            } else if !is_kept {
+                (shared.is_running, shared.is_resting, shared.tuner) = (false, false, None);
+                drop(shared);
+                self.changed.notify_all();
                 return;
             } else if feed.is_none() {
                 self.changed.wait_until(&mut shared, clock::deadline(STOP_POLL));

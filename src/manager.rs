@@ -165,14 +165,16 @@ impl TokenManager {
         lifted
     }
 
-    /// Waits until this process has neither a flight nor a thread of this manager's, abandoned sources included; false if
-    /// that took longer than this. After true no thread of the library holds the source, so the source is dropped with the
+    /// Waits until this process has neither a flight nor a thread of this manager's, abandoned sources and an unused subscription of
+    /// its store included; false if that took longer than this. After true no thread of the library holds the source, so the source is dropped with the
     /// last clone of the manager. Call it before unloading what the source needs, when no thread asks for tokens any more
     /// and no guard of [`keep_fresh`](TokenManager::keep_fresh) is left: while one lives, so does its thread.
     pub fn quiesce(&self, within: Duration) -> bool {
         let (state, deadline) = (self.state(), clock::deadline(within));
         // In this order: a thread may start a flight, but a flight on a caller's thread starts no thread.
-        state.threads.wait_until_none(deadline) && state.flights.wait_until_idle(deadline)
+        state.threads.wait_until_none(deadline)
+            && state.flights.wait_until_idle(deadline)
+            && state.settings.events().rest(deadline)
     }
 
     /// Returns this process's name in the store: a UUID, another one after a fork.

@@ -303,6 +303,7 @@ impl TokenManagers {
         let deadline = clock::deadline(within);
         self.0.common.workers().is_none_or(|workers| workers.threads().wait_until_none(deadline))
             && self.keys().managers().iter().all(|manager| manager.quiesce(clock::left(deadline)))
+            && self.0.common.events().rest(deadline)
     }
 
     /// Keeps the tokens of all keys fresh that this process keeps, and of those to come, until the guard is dropped: takes over

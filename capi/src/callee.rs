@@ -11,9 +11,9 @@ use token_manager::{Attempt, FetchError, Fetched, TokenSource};
 /// Where tokens come from.
 pub struct Source {
     origin: Origin,
-    /// Disconnects after the origin is gone: fields are dropped in this order.
+    /// Disconnects after the origin is gone: fields are dropped in this order. Nobody waits for one that never calls the program.
     #[allow(dead_code, reason = "held for its drop")]
-    alive: Sender<()>,
+    alive: Option<Sender<()>>,
 }
 
 pub enum Origin {
@@ -23,7 +23,7 @@ pub enum Origin {
 }
 
 impl Source {
-    pub fn new(origin: Origin, alive: Sender<()>) -> Source {
+    pub fn new(origin: Origin, alive: Option<Sender<()>>) -> Source {
         Source { origin, alive }
     }
 

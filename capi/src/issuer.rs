@@ -13,6 +13,8 @@ use token_manager_issuers::by_name::ByName;
 /// The settings so far.
 pub struct TkmIssuer {
     pub settings: ByName,
+    /// Whether it calls the program.
+    pub has_login: bool,
 }
 
 impl From<BuildError> for TkmError {
@@ -36,7 +38,7 @@ pub unsafe extern "C" fn tkm_issuer_new(
         call(error, || {
             required((!issuer.is_null()).then_some(()), "issuer")?;
             let settings = ByName::new(text(kind, "kind")?)?;
-            write(issuer, handle::give(TkmIssuer { settings }));
+            write(issuer, handle::give(TkmIssuer { settings, has_login: false }));
             Ok(())
         })
     }
@@ -87,6 +89,7 @@ pub unsafe extern "C" fn tkm_issuer_login(
             let callback = required(callback, "login")?;
             let issuer = required(handle::borrow_mut(issuer, "tkm_issuer_login"), "issuer")?;
             issuer.settings.set_login(callback);
+            issuer.has_login = true;
             Ok(())
         })
     }

@@ -12,7 +12,7 @@ use std::ffi::c_char;
 use std::ptr;
 use std::slice;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use token_manager::{Error, KeyedBuilder, Token, TokenManagers};
 
 pub struct TkmManagers {
@@ -29,6 +29,18 @@ impl TkmManagers {
         let callees: Weak<dyn Any + Send + Sync> = Arc::downgrade(&callees);
         let made = required(builder, "options")?.keyed(move |key, attempt| source.ask(Some(key), attempt));
         Ok(TkmManagers { managers: keyed.set(made).build()?, gone: Gone::new(gone, Some(callees)) })
+    }
+}
+
+impl TkmManagers {
+    /// Drops the managers and waits until nothing can call the program any more, unless it has managers of single keys; false if that took
+    /// longer than this.
+    fn end(self, within: Duration) -> bool {
+        let TkmManagers { managers, gone } = self;
+        let started = Instant::now();
+        let quiet = managers.quiesce(within);
+        let left = if quiet { within.saturating_sub(started.elapsed()) } else { Duration::ZERO };
+        gone.wait(managers, left) && quiet
     }
 }
 
@@ -69,7 +81,7 @@ pub unsafe extern "C" fn tkm_managers_free(managers: *mut TkmManagers, wait_ms: 
     let managers = || unsafe { handle::take(managers, "tkm_managers_free") };
     call_or(Code::Panic as i32, || match managers() {
         None => Code::Ok as i32,
-        Some(TkmManagers { managers, gone }) => match gone.wait(managers, Duration::from_millis(wait_ms)) {
+        Some(managers) => match managers.end(Duration::from_millis(wait_ms)) {
             true => Code::Ok as i32,
             false => Code::Busy as i32,
         },

@@ -196,7 +196,7 @@ pub unsafe extern "C" fn tkm_options_source(
     // Made first, so that the data is destroyed whatever follows.
     let Some(callback) = Callback::new(fetch, user_data, destroy) else { return Code::Null as i32 };
     let set = |options: &mut TkmOptions| {
-        options.source = Some(Source::new(Origin::Callback(callback), options.alive.clone()));
+        options.source = Some(Source::new(Origin::Callback(callback), Some(options.alive.clone())));
     };
     // SAFETY: by the caller's promise.
     unsafe { change_with(options, set) }
@@ -218,8 +218,8 @@ pub unsafe extern "C" fn tkm_options_issuer(
             // Taken whatever follows.
             let issuer = required(handle::take(issuer, "tkm_options_issuer"), "issuer")?;
             let options = required(handle::borrow_mut(options, "tkm_options_issuer"), "options")?;
-            let origin = Origin::Issuer(issuer.settings.build()?);
-            options.source = Some(Source::new(origin, options.alive.clone()));
+            let alive = issuer.has_login.then(|| options.alive.clone());
+            options.source = Some(Source::new(Origin::Issuer(issuer.settings.build()?), alive));
             Ok(())
         })
     }
