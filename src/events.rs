@@ -280,8 +280,13 @@ impl Events {
             }
             Heard::Refused(topic, error) => {
                 shared.is_last_answer(&topic);
-                let lost = (error.kind(), error.to_string());
-                (topic, Box::new(move |told| told.lost = Some(lost.clone())))
+                // Whoever wishes it next asks anew.
+                let refused = shared.topics.remove(&topic).unwrap_or_default();
+                drop(shared);
+                for follower in refused.followers.iter().filter_map(Weak::upgrade) {
+                    follower.tell(|told| told.lost = Some((error.kind(), error.to_string())));
+                }
+                return;
             }
             Heard::Changed(grant, change) => (Topic::Changes(grant), Box::new(move |told| told.take_in(change))),
         };

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind};
 use crate::flight::run::{self, CallingThread, Need};
 use crate::flight::settle;
 use crate::fork::PerProcess;
-use crate::policy::{KEEP_FRESH_BACKOFF, LONGEST_REST, STOP_POLL};
+use crate::policy::{KEEP_FRESH_BACKOFF, LONGEST_REST, OFFERS, STOP_POLL};
 use crate::settings::Common;
 use crate::state::State;
 use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
@@ -114,6 +114,8 @@ pub struct Keeper {
     was_noise: bool,
     /// The generation that the store held when it was last followed, if this process held it too.
     confirmed: Option<u64>,
+    /// The generation that the store has lost and this process may not offer, and since when.
+    lost: Option<(u64, Moment)>,
     /// Last, so that it is counted until all else is gone.
     _ticket: Ticket,
 }
@@ -169,6 +171,7 @@ impl Keeper {
             failures: 0,
             was_noise: false,
             confirmed: None,
+            lost: None,
             _ticket: Ticket::take(&state.threads),
         }
     }
@@ -307,7 +310,9 @@ impl Step<'_> {
         let held = held.filter(|generation| self.state.slot.holds(*generation));
         match held.map(|held| stored.cmp(&held)) {
             // Also if it came just now: its event may have passed before the subscription stood.
-            _ if self.state.slot.holds(stored) => self.confirmed = Some(stored).filter(|_| self.subscription.is_some()),
+            _ if self.state.slot.holds(stored) => {
+                (self.confirmed, self.lost) = (Some(stored).filter(|_| self.subscription.is_some()), None);
+            }
             Some(Ordering::Less) if committed.is_ok() => {
                 self.stepped.found_loss = true;
                 self.restore()?;
@@ -406,15 +411,16 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Offers a token that the store has lost back to it, if this process followed every change up to the loss; otherwise has
-    /// it refreshed.
+    /// Offers a token that the store has lost back to it, if this process followed every change up to the loss; otherwise leaves that
+    /// to those who did for a while, and then has it refreshed.
     fn restore(&mut self) -> Result<(), StoreError> {
         let Some((token, _)) = self.state.slot.peek() else { return Ok(()) };
         let generation = token.generation();
         let Announced { committed, doubted, invalidated } = self.announced;
         let is_confirmed = self.confirmed == Some(generation) || committed == generation;
         let is_refuted = generation <= doubted.max(invalidated);
-        if is_confirmed && !is_refuted && !Moment::now().reached(token.refresh_at()) {
+        let now = Moment::now();
+        if is_confirmed && !is_refuted && !now.reached(token.refresh_at()) {
             let (store, name) = (&self.state.settings.store, &self.state.settings.name);
             if store.offer(name, &self.state.as_stored(&token))? {
                 log::info!(target: "token_manager", "{name}: gave generation {generation} back to a store that had lost it");
@@ -422,6 +428,11 @@ impl Step<'_> {
             }
             self.confirmed = None;
             self.take_over()?;
+        } else if !is_refuted && self.lost.is_none_or(|(lost, since)| lost != generation || now.since(since) < OFFERS) {
+            let since = self.lost.filter(|(lost, _)| *lost == generation).map_or(now, |(_, since)| since);
+            self.lost = Some((generation, since));
+            (self.inspected_at, self.inspect_after) = (None, now.after(OFFERS));
+            return Ok(());
         }
         self.refresh(Need::Replacement(generation));
         Ok(())

@@ -110,7 +110,8 @@ impl KeyedBuilder {
     }
 
     /// Limits how many of them work for one [group](Builder::group), so that an issuer that is slow for one tenant leaves some for the
-    /// others. Without a group each key is a group by itself, and needs no more than six. Defaults to 16.
+    /// others. Without a group each key is a group by itself, and needs no more than six: many such keys whose issuer hangs can take all workers until
+    /// their sources return. Defaults to 16.
     pub fn workers_per_group(mut self, threads: usize) -> KeyedBuilder {
         self.workers_per_group = threads;
         self

@@ -44,6 +44,8 @@ pub const SECOND_LOOK: Duration = Duration::from_millis(200);
 /// How often `keep_fresh` checks that the store still has the token, within these limits: ten times in what is left of
 /// the token's life.
 pub const STORE_CHECK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+/// How long who may not offer a lost token waits for those who may, before it has it fetched anew.
+pub const OFFERS: Duration = Duration::from_secs(5);
 /// The longest time that `keep_fresh` leaves a token to itself: a machine that slept, or whose clock was set, is noticed then.
 pub const LONGEST_REST: Duration = Duration::from_secs(120);
 /// How long a process stays subscribed when it follows no token any more.

@@ -67,7 +67,7 @@ impl RedisFeed {
     fn send_wishes(&mut self) -> RedisResult<()> {
         let mut wishes = self.tuner.wishes.lock();
         let mut commands = Vec::new();
-        while self.asked.len() < AT_ONCE
+        while self.unanswered() < AT_ONCE
             && let Some(wish) = wishes.pop_front()
         {
             let command = match wish {
@@ -109,6 +109,16 @@ impl RedisFeed {
             true => Ok(()),
             false => self.stream.send(&commands, clock::deadline(self.connector.io_timeout)),
         }
+    }
+
+    /// Returns how many answers are still to come.
+    fn unanswered(&self) -> usize {
+        let answers = |asked: &Asked| match asked {
+            Asked::Follow(topics) => topics.len(),
+            Asked::Unfollow(left) => *left,
+            Asked::Ping => 1,
+        };
+        self.asked.iter().map(answers).sum()
     }
 
     /// Takes in what came until the deadline, or only what has come already; false if nothing did.
@@ -158,8 +168,7 @@ impl RedisFeed {
     fn renew(&mut self) {
         match self.subscribed_anew() {
             Ok((target, stream, heard)) => {
-                let until = clock::deadline(A_MOMENT);
-                while self.receive(until).is_ok_and(|came| came) {}
+                let _ = self.drain(); // what a broken one has not brought is lost with it
                 (self.target, self.stream) = (target, stream);
                 self.heard.extend(heard);
             }
@@ -168,6 +177,20 @@ impl RedisFeed {
                 self.stream.renew_at = Some(clock::deadline(RENEW_AGAIN));
             }
         }
+    }
+
+    /// Takes in all that was sent to this connection before now.
+    fn drain(&mut self) -> RedisResult<()> {
+        let deadline = clock::deadline(self.connector.io_timeout);
+        self.asked.push_back(Asked::Ping);
+        self.stream.send(&cmd("PING").get_packed_command(), deadline)?;
+        while !self.asked.is_empty() && self.receive(deadline)? {}
+        // The answer was to nobody's question.
+        self.asked.clear();
+        if let Some(Heard::Pong) = self.heard.back() {
+            self.heard.pop_back();
+        }
+        Ok(())
     }
 
     fn subscribed_anew(&self) -> RedisResult<(Target, Stream, Vec<Heard>)> {
