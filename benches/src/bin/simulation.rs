@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::time::Duration;
-use token_manager_benches::simulation::{Phase, Settings, many, run};
+use token_manager_benches::simulation::{Phase, Settings, run};
 
 fn main() {
     println!("Requests come 10 times a second in each process; the issuer takes 0.5 s.");
@@ -26,40 +26,6 @@ fn main() {
         }
     }
     fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/results/simulation.csv"), csv).expect("a writable folder");
-    print_many();
-}
-
-fn print_many() {
-    println!(
-        "\nMany tokens kept fresh by each process; a script costs Redis 25 µs, a PING 5 µs, an event to one subscriber 2 µs.\n"
-    );
-    println!(
-        "| processes | tokens | life | fetches | commands a second | peak in 1 s | events a second | Redis busy | in the busiest second |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for (processes, tokens, minutes) in [
-        (8, 10_000, 60),
-        (100, 10_000, 60),
-        (1_000, 10_000, 120),
-        (1_000, 10_000, 60),
-        (1_000, 10_000, 30),
-        (1_000, 10_000, 10),
-    ] {
-        let life = Duration::from_secs(60 * minutes);
-        let report = many::run(&many::Settings { processes, tokens, life, ..many::Settings::default() });
-        let many::Report { fetches, peak_second, events, busy, busiest_second, .. } = report;
-        let (commands, events) = (report.commands_a_second(life), events as f64 / life.as_secs_f64());
-        let percent = |share: f64| format!("{:.0} %", 100.0 * share);
-        println!(
-            "| {processes} | {tokens} | {life:?} | {fetches} | {commands:.0} | {peak_second} | {events:.0} | {} | {} |",
-            percent(busy),
-            percent(busiest_second)
-        );
-    }
-    println!("\n| nodes of a Cluster | the busiest has × the average of 10,000 groups |\n|---|---|");
-    for nodes in [3, 6, 12, 24] {
-        println!("| {nodes} | {:.2} |", many::busiest_node(10_000, nodes));
-    }
 }
 
 fn print(Settings { processes, life, .. }: &Settings, name: &str, requests: u64, phase: &Phase) {
