@@ -1,6 +1,7 @@
 //! A fleet in virtual time: thousands of processes, one Redis that serves one command after the other, one issuer. What
 //! is decided, the library's own rules decide; only the waiting is simulated. The same settings give the same report.
 
+pub mod many;
 mod report;
 
 pub use report::{Phase, Report, Settings};

@@ -21,6 +21,7 @@ pub mod soak;
 pub mod stand_in;
 mod summary;
 mod support;
+pub mod tap;
 pub mod waits;
 pub mod worker;
 pub mod worker_handle;
