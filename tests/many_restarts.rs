@@ -35,7 +35,7 @@ fn child_of_many() {
         Ok(Fetched::new(key, HOUR))
     };
     // What a busy machine needs: a Redis that is gone is noticed at once.
-    let store = RedisStore::options(&url).io_timeout(Duration::from_secs(5)).connect_timeout(Duration::from_secs(5));
+    let store = RedisStore::options(&url).io_timeout(Duration::from_secs(1)).connect_timeout(Duration::from_secs(1));
     let builder =
         TokenManager::builder("crm").store(store.open().unwrap()).budget(Budget::per_minute(60_000)).deadline(LONG);
     let managers = builder.keyed(source).build().unwrap();
