@@ -381,15 +381,15 @@ impl Step<'_> {
     fn wait_and_react(&mut self) -> Result<(), StoreError> {
         // A true announcement is acted on at once; after one that meant nothing, several cost one inspection.
         let came = self.announced != Announced::default() || self.receive(self.round.listen)?;
-        if came && self.was_noise {
-            self.receive_all()?;
-        }
+        // Nobody pokes once more for what a step leaves unread, be it that the subscription is lost.
+        let is_poked = self.state.settings.events().pokes();
+        let received = if came && (self.was_noise || is_poked) { self.receive_all() } else { Ok(()) };
         let before = self.state.slot.version();
         let Announced { committed, doubted, invalidated } = mem::take(&mut self.announced);
         if committed > self.state.slot.seen() {
             self.take_over()?;
         }
-        let Some((token, _)) = self.state.slot.peek() else { return Ok(()) };
+        let Some((token, _)) = self.state.slot.peek() else { return received };
         if token.generation() == committed {
             self.confirmed = Some(committed);
         }
@@ -398,7 +398,7 @@ impl Step<'_> {
             self.inspect()?;
         }
         self.was_noise = came && self.state.slot.version() == before;
-        Ok(())
+        received
     }
 
     fn take_over(&mut self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What happens to the bytes from now on, on old and new connections.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,7 +27,8 @@ struct Shared {
     /// The answer that cuts the line instead of passing, and how often it still does.
     cut: Mutex<Option<(Vec<u8>, u32)>>,
     open: Mutex<Vec<TcpStream>>,
-    accepted: AtomicU64,
+    /// When connections came.
+    arrivals: Mutex<Vec<Instant>>,
     cuts: AtomicU64,
     ended: AtomicBool,
 }
@@ -48,7 +49,7 @@ impl Proxy {
             target: Mutex::new(target),
             cut: Mutex::new(None),
             open: Mutex::default(),
-            accepted: AtomicU64::new(0),
+            arrivals: Mutex::default(),
             cuts: AtomicU64::new(0),
             ended: AtomicBool::new(false),
         });
@@ -77,7 +78,12 @@ impl Proxy {
 
     /// How many connections came.
     pub fn accepted(&self) -> u64 {
-        self.shared.accepted.load(Ordering::SeqCst)
+        self.arrivals().len() as u64
+    }
+
+    /// When each of them came.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.shared.arrivals.lock().clone()
     }
 
     /// Leads new connections to another port; those that stand stay.
@@ -106,7 +112,7 @@ fn serve(listener: &TcpListener, shared: &Arc<Shared>) {
         if shared.ended.load(Ordering::SeqCst) {
             return;
         }
-        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        shared.arrivals.lock().push(Instant::now());
         if *shared.line.lock() == Line::Shut {
             continue;
         }
