@@ -122,7 +122,8 @@ impl Builder {
     /// be reached: each host then fetches by itself, within this budget of its own, and the issuer sees up to as many times the budget
     /// as there are hosts. When the fleet's store is back it is told what was fetched, and one fetch for each host at most settles
     /// which token is the last. Nobody's wait gets longer. Not for sources that carry a secret, which two hosts must not present: their
-    /// tokens are not fetched meanwhile. Defaults to none: no fetch without the fleet's store.
+    /// tokens are not fetched meanwhile. Each token that is waited for or kept fresh has a subscription of its own then. Defaults to none: no
+    /// fetch without the fleet's store.
     pub fn when_away(mut self, store: impl Store, budget: Budget) -> Builder {
         self.when_away = Some((Box::new(store), budget));
         self
