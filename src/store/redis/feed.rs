@@ -53,6 +53,8 @@ enum Asked {
     Follow(VecDeque<Topic>),
     Unfollow(usize),
     Ping,
+    /// A ping of the feed's own: behind its answer nothing comes that counts.
+    End,
 }
 
 impl RedisFeed {
@@ -146,6 +148,7 @@ impl RedisFeed {
                 self.heard.push_back(Heard::Pong);
                 true
             }
+            (Some(Asked::End), _) => true,
             (None, _) => false,
         };
         if is_answered {
@@ -158,8 +161,7 @@ impl RedisFeed {
     fn renew(&mut self) {
         match self.subscribed_anew() {
             Ok((target, stream, heard)) => {
-                let until = clock::deadline(A_MOMENT);
-                while self.receive(until).is_ok_and(|came| came) {}
+                self.receive_the_rest();
                 (self.target, self.stream) = (target, stream);
                 self.heard.extend(heard);
             }
@@ -168,6 +170,15 @@ impl RedisFeed {
                 self.stream.renew_at = Some(clock::deadline(RENEW_AGAIN));
             }
         }
+    }
+
+    /// Takes in all that the server had sent on this connection before it heard of its end: it may still be on its way.
+    fn receive_the_rest(&mut self) {
+        let deadline = clock::deadline(self.connector.io_timeout);
+        self.asked.push_back(Asked::End);
+        let sent = self.stream.send(&cmd("PING").get_packed_command(), deadline);
+        while sent.is_ok() && !self.asked.is_empty() && self.receive(deadline).is_ok_and(|came| came) {}
+        self.asked.clear();
     }
 
     fn subscribed_anew(&self) -> RedisResult<(Target, Stream, Vec<Heard>)> {
