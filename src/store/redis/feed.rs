@@ -14,9 +14,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many channels one command names, and how many answers may be outstanding before the next one: what a server has not sent
-/// yet counts against the limit that it has for a subscriber.
-const AT_ONCE: usize = 1_000;
+/// How many channels one command names, and how many answers may be outstanding when the next one is sent: what a server has not
+/// sent yet counts against the limit that it has for a subscriber, beyond the first 16 kB.
+const AT_ONCE: usize = 100;
 /// How long after a renewal that failed the next one is tried.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 /// How long a read takes at most of what is known to be there; on systems that cannot wait for two things, how long it looks.
@@ -57,6 +57,17 @@ enum Asked {
     End,
 }
 
+impl Asked {
+    /// Returns how many are still to come.
+    fn answers(&self) -> usize {
+        match self {
+            Asked::Follow(topics) => topics.len(),
+            Asked::Unfollow(left) => *left,
+            Asked::Ping | Asked::End => 1,
+        }
+    }
+}
+
 impl RedisFeed {
     pub fn open(connector: Arc<Connector>, channel: Channel) -> RedisResult<RedisFeed> {
         let (target, stream) = connector.open("")?;
@@ -69,7 +80,8 @@ impl RedisFeed {
     fn send_wishes(&mut self) -> RedisResult<()> {
         let mut wishes = self.tuner.wishes.lock();
         let mut commands = Vec::new();
-        while self.asked.len() < AT_ONCE
+        let mut unanswered: usize = self.asked.iter().map(Asked::answers).sum();
+        while unanswered < AT_ONCE
             && let Some(wish) = wishes.pop_front()
         {
             let command = match wish {
@@ -105,6 +117,7 @@ impl RedisFeed {
                 }
             };
             commands.extend(command.get_packed_command());
+            unanswered += self.asked.back().map_or(0, Asked::answers);
         }
         drop(wishes);
         match commands.is_empty() {
