@@ -14,9 +14,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How many channels one command names, and how many answers may be outstanding before the next one: what a server has not sent
-/// yet counts against the limit that it has for a subscriber.
-const AT_ONCE: usize = 1_000;
+/// How many channels one command names, and how many answers may be outstanding when the next one is sent: what a server has not
+/// sent yet counts against the limit that it has for a subscriber, beyond the first 16 kB.
+const AT_ONCE: usize = 100;
 /// How long after a renewal that failed the next one is tried.
 const RENEW_AGAIN: Duration = Duration::from_secs(1);
 /// How long a read takes at most of what is known to be there; on systems that cannot wait for two things, how long it looks.
@@ -53,6 +53,19 @@ enum Asked {
     Follow(VecDeque<Topic>),
     Unfollow(usize),
     Ping,
+    /// A ping of the feed's own: behind its answer nothing comes that counts.
+    End,
+}
+
+impl Asked {
+    /// Returns how many are still to come.
+    fn answers(&self) -> usize {
+        match self {
+            Asked::Follow(topics) => topics.len(),
+            Asked::Unfollow(left) => *left,
+            Asked::Ping | Asked::End => 1,
+        }
+    }
 }
 
 impl RedisFeed {
@@ -67,7 +80,8 @@ impl RedisFeed {
     fn send_wishes(&mut self) -> RedisResult<()> {
         let mut wishes = self.tuner.wishes.lock();
         let mut commands = Vec::new();
-        while self.unanswered() < AT_ONCE
+        let mut unanswered: usize = self.asked.iter().map(Asked::answers).sum();
+        while unanswered < AT_ONCE
             && let Some(wish) = wishes.pop_front()
         {
             let command = match wish {
@@ -103,22 +117,13 @@ impl RedisFeed {
                 }
             };
             commands.extend(command.get_packed_command());
+            unanswered += self.asked.back().map_or(0, Asked::answers);
         }
         drop(wishes);
         match commands.is_empty() {
             true => Ok(()),
             false => self.stream.send(&commands, clock::deadline(self.connector.io_timeout)),
         }
-    }
-
-    /// Returns how many answers are still to come.
-    fn unanswered(&self) -> usize {
-        let answers = |asked: &Asked| match asked {
-            Asked::Follow(topics) => topics.len(),
-            Asked::Unfollow(left) => *left,
-            Asked::Ping => 1,
-        };
-        self.asked.iter().map(answers).sum()
     }
 
     /// Takes in what came until the deadline, or only what has come already; false if nothing did.
@@ -156,6 +161,7 @@ impl RedisFeed {
                 self.heard.push_back(Heard::Pong);
                 true
             }
+            (Some(Asked::End), _) => true,
             (None, _) => false,
         };
         if is_answered {
@@ -168,7 +174,7 @@ impl RedisFeed {
     fn renew(&mut self) {
         match self.subscribed_anew() {
             Ok((target, stream, heard)) => {
-                let _ = self.drain(); // what a broken one has not brought is lost with it
+                self.receive_the_rest();
                 (self.target, self.stream) = (target, stream);
                 self.heard.extend(heard);
             }
@@ -179,18 +185,13 @@ impl RedisFeed {
         }
     }
 
-    /// Takes in all that was sent to this connection before now.
-    fn drain(&mut self) -> RedisResult<()> {
+    /// Takes in all that the server had sent on this connection before it heard of its end: it may still be on its way.
+    fn receive_the_rest(&mut self) {
         let deadline = clock::deadline(self.connector.io_timeout);
-        self.asked.push_back(Asked::Ping);
-        self.stream.send(&cmd("PING").get_packed_command(), deadline)?;
-        while !self.asked.is_empty() && self.receive(deadline)? {}
-        // The answer was to nobody's question.
+        self.asked.push_back(Asked::End);
+        let sent = self.stream.send(&cmd("PING").get_packed_command(), deadline);
+        while sent.is_ok() && !self.asked.is_empty() && self.receive(deadline).is_ok_and(|came| came) {}
         self.asked.clear();
-        if let Some(Heard::Pong) = self.heard.back() {
-            self.heard.pop_back();
-        }
-        Ok(())
     }
 
     fn subscribed_anew(&self) -> RedisResult<(Target, Stream, Vec<Heard>)> {
