@@ -179,7 +179,8 @@ impl Many<'_> {
 /// Returns when a process looks at a token that it has had since `since`: once as long has passed since its last look as the
 /// token has left, as the process saw it when it set its alarm.
 fn look_at(last: u64, since: u64, gone: u64, tokens: usize) -> Option<u64> {
-    let interval = |now: u64| micros(decide::store_check(Some(Duration::from_micros(gone.saturating_sub(now))), tokens));
+    let interval =
+        |now: u64| micros(decide::store_check(Some(Duration::from_micros(gone.saturating_sub(now))), tokens));
     let mut now = last.max(since);
     // It looks up when its alarm goes off, sees how much is left by then, and sets another one if that is longer.
     while now < last + interval(now) {
