@@ -1,5 +1,6 @@
 //! One process of the fleet: does what each line of its input says and answers with one line.
 
+use crate::keyed::Tokens;
 use crate::original::Original;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,7 +27,7 @@ pub const LATE_REQUESTS: usize = 2100;
 pub fn serve(url: &str) {
     let store = RedisStore::open(url).expect("a valid URL");
     let original = Original::connect(url, THREADS);
-    let idle = fresh_manager();
+    let (idle, mut tokens) = (fresh_manager(), None);
     for line in told() {
         let (verb, name) = line.split_once(' ').expect("a verb and a name");
         let numbers = match verb {
@@ -35,6 +36,11 @@ pub fn serve(url: &str) {
             "bare" => bare(url, name),
             "load" => load(&manager(&store, name, LIFE, Arc::default()), &idle, REQUESTS),
             "late-load" => late_load(&store, name, &idle),
+            "tokens" => {
+                tokens = Some(Tokens::new(&store, name));
+                vec![0]
+            }
+            "refuse" | "follow" => tokens.as_mut().expect("tokens").turn(verb == "refuse"),
             "polling-load" => polling_load(&original, name),
             _ => panic!("no such verb: {verb}"),
         };

@@ -1,5 +1,5 @@
 //! Eight processes of 25 threads on one real Redis: how soon all are served after a commit, beside a bare PUBLISH → GET
-//! and beside polling; what a due token costs a caller; and what each design costs Redis.
+//! and beside polling; what a due token costs a caller; what each design costs Redis; and the same with many tokens, which `-- keyed` measures alone.
 
 use child::{LATE_LIFE, LATE_REQUESTS, LIFE, REQUESTS, THREADS};
 use std::fmt::Write as _;
@@ -9,6 +9,7 @@ use testbed::redis_server::RedisServer;
 use token_manager_benches::measure::{asked_for, machine_time, quantile, ratio};
 
 mod child;
+mod keyed;
 mod original;
 
 const PROCESSES: usize = 8;
@@ -92,9 +93,12 @@ fn main() {
         [_, flag, url] if flag == "--child" => child::serve(url),
         _ if asked_for() => {
             let mut fleet = Fleet::start();
-            turnovers(&mut fleet);
-            loads(&mut fleet);
-            late_load(&mut fleet);
+            if !args.iter().any(|arg| arg == "keyed") {
+                turnovers(&mut fleet);
+                loads(&mut fleet);
+                late_load(&mut fleet);
+            }
+            keyed::turnovers(&mut fleet);
         }
         _ => {}
     }
