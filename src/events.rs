@@ -8,9 +8,14 @@ use crate::locks::{Condvar, Mutex};
 use crate::policy::{FEED_LINGER, POLL, STOP_POLL, fraction};
 use crate::store::{Change, Feed, Heard, Store, StoreError, StoreErrorKind, Subscription, TokenName, Topic, Tuner};
 use crate::threads::{self, Running};
-use std::collections::{HashMap, VecDeque};
+use mailbox::{Mailbox, Told};
+use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
+
+mod mailbox;
+
+pub use mailbox::Poke;
 
 /// The events of one store in this process.
 pub struct Events {
@@ -60,47 +65,8 @@ struct Followed {
     is_followed: bool,
 }
 
-/// Where one follower is told.
-struct Mailbox {
-    told: Mutex<Told>,
-    changed: Condvar,
-    poke: Option<Poke>,
-}
-
-/// A flood of events must not fill the memory: the oldest go first.
-const MAX_UNREAD: usize = 1_000;
-
 /// What is to be told.
 type Say = Box<dyn Fn(&mut Told)>;
-
-/// Called after something was told.
-pub type Poke = Box<dyn Fn() + Send + Sync>;
-
-#[derive(Default)]
-struct Told {
-    changes: VecDeque<Change>,
-    is_followed: bool,
-    lost: Option<(StoreErrorKind, String)>,
-}
-
-impl Told {
-    fn take_in(&mut self, change: Change) {
-        self.changes.push_back(change);
-        if self.changes.len() > MAX_UNREAD {
-            self.changes.pop_front();
-        }
-    }
-}
-
-impl Mailbox {
-    fn tell(&self, say: impl FnOnce(&mut Told)) {
-        say(&mut self.told.lock());
-        self.changed.notify_all();
-        if let Some(poke) = &self.poke {
-            poke();
-        }
-    }
-}
 
 /// The events of all stores that have a number, by that number.
 type Registry = PerProcess<Mutex<HashMap<u64, Weak<Events>>>>;
@@ -153,10 +119,9 @@ impl Events {
     /// # Errors
     /// When the store cannot be asked, or refuses.
     pub fn follow(self: &Arc<Self>, topic: Topic, poke: Option<Poke>) -> Result<Follower, StoreError> {
-        let mailbox = Arc::new(Mailbox { told: Mutex::default(), changed: Condvar::new(), poke });
-        let follower = Follower { events: self.clone(), topic, mailbox };
+        let follower = Follower { events: self.clone(), topic, mailbox: Arc::new(Mailbox::new(poke)) };
         self.add(&follower)?;
-        follower.wait_until_followed(clock::deadline(3 * self.store.timeout()))?;
+        follower.mailbox.wait_until_followed(clock::deadline(3 * self.store.timeout()))?;
         Ok(follower)
     }
 
@@ -170,7 +135,9 @@ impl Events {
         let followed = shared.topics.entry(topic.clone()).or_default();
         let is_new = followed.followers.is_empty();
         followed.followers.push(Arc::downgrade(mailbox));
-        mailbox.told.lock().is_followed = followed.is_followed;
+        if followed.is_followed {
+            mailbox.note_followed();
+        }
         if let Some(tuner) = shared.tuner.clone().filter(|_| is_new) {
             *shared.asked.entry(topic.clone()).or_default() += 1;
             tuner.follow(topic);
@@ -347,43 +314,9 @@ pub struct Follower {
     mailbox: Arc<Mailbox>,
 }
 
-impl Follower {
-    fn wait_until_followed(&self, deadline: Instant) -> Result<(), StoreError> {
-        let mut told = self.mailbox.told.lock();
-        loop {
-            if let Some((kind, message)) = &told.lost {
-                return Err(StoreError::new(*kind, message.clone()));
-            }
-            if told.is_followed {
-                return Ok(());
-            }
-            if clock::left(deadline).is_zero() {
-                return Err(StoreError::new(
-                    StoreErrorKind::Unreachable,
-                    "the store did not confirm the subscription in time",
-                ));
-            }
-            self.mailbox.changed.wait_until(&mut told, deadline);
-        }
-    }
-}
-
 impl Subscription for Follower {
     fn wait(&mut self, at_most: Duration) -> Result<Option<Change>, StoreError> {
-        let deadline = (!at_most.is_zero()).then(|| clock::deadline(at_most));
-        let mut told = self.mailbox.told.lock();
-        loop {
-            if let Some(change) = told.changes.pop_front() {
-                return Ok(Some(change));
-            }
-            if let Some((kind, message)) = &told.lost {
-                return Err(StoreError::new(*kind, message.clone()));
-            }
-            match deadline.filter(|deadline| !clock::left(*deadline).is_zero()) {
-                Some(deadline) => drop(self.mailbox.changed.wait_until(&mut told, deadline)),
-                None => return Ok(None),
-            }
-        }
+        self.mailbox.next(at_most)
     }
 
     fn check(&mut self) -> Result<(), StoreError> {

@@ -36,12 +36,12 @@
 //! | 10 | `managers` | what programs with many tokens call |
 //! | 9 | `builder` `keys` `openmetrics` | the settings of a manager, one by one, and the one place that refuses them; the map of many tokens; what managers count, as text |
 //! | 8 | `manager` | what programs call |
-//! | 7 | `acquire` `keep_fresh` `keep_fresh/scheduler` | a caller's slow path; the thread that follows every commit |
+//! | 7 | `acquire` `keep_fresh` `keep_fresh/scheduler` `keep_fresh/keeper` `keep_fresh/keeper/step` | a caller's slow path; the thread that follows every commit |
 //! | 6 | `flight` `flight/run` | the course of a flight |
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |
 //! | 3 | `state` | what one process knows of one token |
-//! | 2 | `slot` `cache` `failures` `facade` `uncommitted` `settings` `events` `identity` `reentrancy` `flight/single` `store/redis` `store/file` `store/memory` `store/sealed` `store/when_away` | its parts; the stores |
+//! | 2 | `slot` `cache` `failures` `facade` `uncommitted` `settings` `events` `events/mailbox` `identity` `reentrancy` `flight/single` `store/redis` `store/file` `store/memory` `store/sealed` `store/when_away` | its parts; the stores |
 //! | 1 | `decide` `store/rules` `store` `store/messages` `store/feed` `store/error` `source` `event` `stats` `policy` | decisions and the protocol, pure; the seams to store, issuer and observer; numbers |
 //! | 0 | `token` `error` `clock` `fork` `locks` `sync` `threads` `workers` `bytes` `journal` | secrets, errors, time, one value a process, locks, threads, bytes, files |
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
 //! One thread for all tokens of a store that are kept fresh: each has its step when it is due, or when something was told.
 
-use super::{Keeper, Round, Stepped};
+use super::keeper::{Keeper, Round, Stepped};
 use crate::clock::{self, Moment};
 use crate::decide;
 use crate::events::Events;
