@@ -5,14 +5,16 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use testbed::proxy::{Line, Proxy};
 use testbed::redis_cluster::RedisCluster;
 use testbed::redis_server::RedisServer;
 use testbed::sentinels::Sentinels;
 use testbed::{LONG, wait_until};
 use token_manager::store::{Change, Heard, TokenName, Topic};
-use token_manager::{Budget, Fetched, FreshGuard, RedisOptions, RedisStore, Store, TokenManager, TokenManagers};
+use token_manager::{
+    Attempt, Budget, Fetched, FreshGuard, RedisOptions, RedisStore, Store, TokenManager, TokenManagers,
+};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const POOL: u32 = 4;
@@ -213,4 +215,52 @@ fn thousands_are_followed_and_renewed_at_a_server_that_keeps_little_for_a_subscr
     redis.command(&["PUBLISH", "tm:{t}:t-2999:events:0", "committed 7"]);
     let heard = feed.wait(LONG).unwrap();
     assert!(matches!(&heard, Some(Heard::Changed(_, Change::Committed(7)))), "{heard:?}");
+}
+
+#[test]
+fn who_stands_subscribed_loses_nothing_while_others_come_and_go_on_the_same_names() {
+    const NAMES: usize = 3;
+    const EVENTS: u64 = 200;
+    let redis = RedisServer::start().unwrap();
+    let store = RedisStore::options(&redis.url()).io_timeout(Duration::from_secs(1)).open().unwrap();
+    let manager = |name: usize| {
+        let builder = TokenManager::builder(&format!("s-{name}"))
+            .store(store.clone())
+            .deadline(LONG)
+            .budget(Budget::per_minute(60_000));
+        builder.source(|_: &Attempt| Ok(Fetched::new("secret", HOUR))).build().unwrap()
+    };
+    let standing: Vec<_> = (0..NAMES).map(manager).collect();
+    standing.iter().for_each(|manager| drop(manager.get().unwrap()));
+    let guards: Vec<_> = standing.iter().map(|manager| manager.keep_fresh().unwrap()).collect();
+    wait_until("all are followed", || followed(&redis) == NAMES);
+    let other = RedisStore::open(&redis.url()).unwrap();
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let (manager, ended) = (&manager, &ended);
+            scope.spawn(move || {
+                for round in (number..10_000).take_while(|_| !ended.load(Ordering::SeqCst)) {
+                    let passing = manager(round % NAMES);
+                    let guard = passing.keep_fresh().unwrap();
+                    thread::sleep(Duration::from_millis(round as u64 % 7));
+                    drop(guard);
+                }
+            });
+        }
+        for event in 0..EVENTS {
+            let manager = &standing[event as usize % NAMES];
+            let held = manager.get().unwrap();
+            other.invalidate(manager.name(), held.generation()).unwrap();
+            let told = Instant::now();
+            wait_until("the event has come", || manager.get().unwrap().generation() > held.generation());
+            // Whoever misses one learns of it when it looks, which one token does each ten seconds.
+            assert!(told.elapsed() < Duration::from_secs(8), "event {event} was missed for {:?}", told.elapsed());
+        }
+        ended.store(true, Ordering::SeqCst);
+    });
+    assert_eq!(subscribers(&redis), 1);
+    wait_until("the standing ones are all that is followed", || followed(&redis) == NAMES);
+    drop((guards, standing));
+    wait_until("nothing is followed", || followed(&redis) + subscribers(&redis) == 0);
 }
