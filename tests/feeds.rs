@@ -181,9 +181,10 @@ fn a_subscription_that_is_renewed_while_events_come_loses_none() {
         });
         let mut heard = BTreeSet::new();
         loop {
+            let has_ended = ended.load(Ordering::SeqCst);
             match feed.wait(Duration::from_millis(300)).unwrap() {
                 Some(Heard::Changed(_, Change::Committed(generation))) => drop(heard.insert(generation)),
-                None if ended.load(Ordering::SeqCst) => break,
+                None if has_ended => break,
                 _ => {}
             }
         }
