@@ -242,6 +242,7 @@ impl Feed for RedisFeed {
             }
             if self.asked.is_empty() && self.stream.is_old() {
                 self.renew();
+                continue;
             }
             self.send_wishes().map_err(failure)?;
             // What lies in memory no socket tells of.
