@@ -71,11 +71,11 @@ fn compile(folder: &Path) -> PathBuf {
     let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let program = folder.join("short");
     run(Command::new(env!("CARGO")).args(["build", "-q", "--release", "-p", "token-manager-capi"]).current_dir(root));
-    let library = Path::new(env!("CARGO_BIN_EXE_short")).with_file_name("libtoken_manager_capi.so");
+    let library = Path::new(env!("CARGO_BIN_EXE_short")).with_file_name("libtoken_manager_capi.a");
     let mut compiler = Command::new("cc");
     compiler.args(["-std=c99", "-O2", "-o"]).arg(&program).arg(root.join("benches/benches/short/short.c"));
     compiler.arg("-I").arg(root.join("capi/include")).arg(&library);
-    compiler.arg(format!("-Wl,-rpath,{}", library.parent().expect("a folder").display()));
+    compiler.args(["-lpthread", "-ldl", "-lm"]);
     run(&mut compiler);
     program
 }
