@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 
 mod keeper;
 mod scheduler;
+mod step;
 
 /// Keeps this process's tokens fresh until it is dropped. Made by [`TokenManager::keep_fresh`](crate::TokenManager::keep_fresh) and
 /// [`TokenManagers::keep_fresh`](crate::TokenManagers::keep_fresh).

@@ -36,7 +36,7 @@
 //! | 10 | `managers` | what programs with many tokens call |
 //! | 9 | `builder` `keys` `openmetrics` | the settings of a manager, one by one, and the one place that refuses them; the map of many tokens; what managers count, as text |
 //! | 8 | `manager` | what programs call |
-//! | 7 | `acquire` `keep_fresh` `keep_fresh/scheduler` `keep_fresh/keeper` `keep_fresh/keeper/step` | a caller's slow path; the thread that follows every commit |
+//! | 7 | `acquire` `keep_fresh` `keep_fresh/scheduler` `keep_fresh/step` `keep_fresh/keeper` | a caller's slow path; the thread that follows every commit |
 //! | 6 | `flight` `flight/run` | the course of a flight |
 //! | 5 | `flight/fetch` `flight/updater_wait` | running the source; waiting for another process |
 //! | 4 | `flight/settle` | commits and failures |

@@ -6,20 +6,17 @@ use crate::store::{Change, Subscription};
 use crate::threads::Ticket;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use step::Step;
-
-mod step;
 
 /// The highest generations that were announced: hints, which anybody may forge and nobody acts on without the store's word.
 #[derive(Default, PartialEq)]
-struct Announced {
-    committed: u64,
-    doubted: u64,
-    invalidated: u64,
+pub struct Announced {
+    pub committed: u64,
+    pub doubted: u64,
+    pub invalidated: u64,
 }
 
 impl Announced {
-    fn note(&mut self, change: Change) {
+    pub fn note(&mut self, change: Change) {
         let (highest, generation) = match change {
             Change::Committed(generation) => (&mut self.committed, generation),
             Change::Doubted(generation) => (&mut self.doubted, generation),
@@ -32,28 +29,28 @@ impl Announced {
 
 /// One token that is kept fresh.
 pub struct Keeper {
-    state: Weak<State>,
+    pub state: Weak<State>,
     /// Dead when the guard is dropped.
-    lives: Weak<()>,
+    pub lives: Weak<()>,
     /// Has the next step taken at once.
-    poke: Arc<dyn Fn() + Send + Sync>,
-    subscription: Option<Box<dyn Subscription>>,
-    announced: Announced,
+    pub poke: Arc<dyn Fn() + Send + Sync>,
+    pub subscription: Option<Box<dyn Subscription>>,
+    pub announced: Announced,
     /// When the store was inspected; `None` to inspect it as soon as `inspect_after` allows.
-    inspected_at: Option<Moment>,
-    inspect_after: Moment,
-    flight_after: Moment,
+    pub inspected_at: Option<Moment>,
+    pub inspect_after: Moment,
+    pub flight_after: Moment,
     /// The flight that it waits for.
-    flight: Option<u64>,
+    pub flight: Option<u64>,
     /// How often in a row the store could not be followed, and how many flights from here have failed.
-    errors: u32,
-    failures: u32,
+    pub errors: u32,
+    pub failures: u32,
     /// Whether the last announcement meant nothing to this process.
-    was_noise: bool,
+    pub was_noise: bool,
     /// The generation that the store held when it was last followed, if this process held it too.
-    confirmed: Option<u64>,
+    pub confirmed: Option<u64>,
     /// The generation that the store has lost and this process may not offer, and since when.
-    lost: Option<(u64, Moment)>,
+    pub lost: Option<(u64, Moment)>,
     /// Last, so that it is counted until all else is gone.
     _ticket: Ticket,
 }
@@ -103,15 +100,5 @@ impl Keeper {
             lost: None,
             _ticket: Ticket::take(&state.threads),
         }
-    }
-
-    /// Does what is due; `None` if nothing will be any more.
-    pub fn step(&mut self, round: &Round) -> Option<Stepped> {
-        let state = self.state.upgrade().filter(|_| self.lives.strong_count() > 0)?;
-        let mut step = Step { keeper: self, state, round, stepped: Stepped::default() };
-        step.run();
-        step.stepped.next = step.next();
-        step.stepped.look_again = step.look_interval(Moment::now());
-        Some(step.stepped)
     }
 }

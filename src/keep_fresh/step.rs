@@ -1,6 +1,6 @@
 //! A step of a keeper: what is due for its token is done.
 
-use super::{Announced, Keeper, Round, Stepped};
+use super::keeper::{Announced, Keeper, Round, Stepped};
 use crate::clock::{self, Moment};
 use crate::decide::{self, Serve};
 use crate::flight::run::{self, CallingThread, Need};
@@ -16,11 +16,23 @@ use std::thread;
 use std::time::Duration;
 
 /// A step of a keeper.
-pub struct Step<'a> {
-    pub keeper: &'a mut Keeper,
-    pub state: Arc<State>,
-    pub round: &'a Round,
-    pub stepped: Stepped,
+struct Step<'a> {
+    keeper: &'a mut Keeper,
+    state: Arc<State>,
+    round: &'a Round,
+    stepped: Stepped,
+}
+
+impl Keeper {
+    /// Does what is due; `None` if nothing will be any more.
+    pub fn step(&mut self, round: &Round) -> Option<Stepped> {
+        let state = self.state.upgrade().filter(|_| self.lives.strong_count() > 0)?;
+        let mut step = Step { keeper: self, state, round, stepped: Stepped::default() };
+        step.run();
+        step.stepped.next = step.next();
+        step.stepped.look_again = step.look_interval(Moment::now());
+        Some(step.stepped)
+    }
 }
 
 impl Deref for Step<'_> {
@@ -38,7 +50,7 @@ impl DerefMut for Step<'_> {
 }
 
 impl Step<'_> {
-    pub fn run(&mut self) {
+    fn run(&mut self) {
         self.note_flight();
         if self.flight.is_some() {
             // What is told meanwhile waits: than what it took over, the flight would ask for a newer one.
@@ -59,7 +71,7 @@ impl Step<'_> {
     }
 
     /// Returns how long nothing is to be done, unless something is told.
-    pub fn next(&self) -> Duration {
+    fn next(&self) -> Duration {
         let (now, pokes) = (Moment::now(), self.state.settings.events().pokes());
         if self.flight.is_some() {
             return LONGEST_REST; // its end pokes
@@ -78,7 +90,7 @@ impl Step<'_> {
         now.until(look).min(refresh).clamp(Duration::from_millis(1), LONGEST_REST)
     }
 
-    pub fn look_interval(&self, now: Moment) -> Duration {
+    fn look_interval(&self, now: Moment) -> Duration {
         let life = self.state.slot.peek().map(|(token, _)| now.until(token.expires_at()));
         decide::store_check(life, self.round.tokens)
     }
