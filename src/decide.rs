@@ -95,6 +95,13 @@ pub fn times(
     (asked_at.after(refresh_in), asked_at.after(left))
 }
 
+/// Returns at which fraction of the time for it a process refreshes a token: by a number of the token, the same in every process, and
+/// by one of the process for that token. Of many processes one is always early; without the token's part the fleet would refresh all
+/// tokens that it has had at once at once again.
+pub fn refresh_fraction(of_token: f64, of_process: f64) -> f64 {
+    (of_token + of_process) / 2.0
+}
+
 /// Returns when to refresh a token whose secret the process has had under an earlier generation. Its issuer gives the
 /// same one until shortly before its end: asked again and again, it would answer with ever shorter lives.
 pub fn refresh_of_same(asked_at: Moment, refresh_at: Moment, expires_at: Moment) -> Moment {

@@ -75,7 +75,8 @@ impl State {
         let Stored { generation, value, left, life, doubted } = stored;
         // Whatever a store says.
         let (left, life) = (left.min(MAX_LIFE), life.min(MAX_LIFE));
-        let (window, fraction) = (&self.settings.policy.window, self.fraction(generation));
+        let window = &self.settings.policy.window;
+        let fraction = decide::refresh_fraction(policy::fraction(generation), self.fraction(generation));
         let (mut refresh_at, expires_at) = decide::times(window, asked_at, left, life, doubted, fraction);
         if !doubted && self.slot.holds_secret(&value, generation) {
             refresh_at = decide::refresh_of_same(asked_at, refresh_at, expires_at);

@@ -349,3 +349,18 @@ fn the_store_is_checked_ten_times_a_life_each_second_to_ten_seconds() {
         assert_eq!(decide::store_check(life, tokens), every, "{life:?} {tokens}");
     }
 }
+
+#[test]
+fn tokens_that_were_fetched_at_once_are_not_refreshed_at_once_by_a_large_fleet() {
+    // The earliest of a thousand processes for each of a thousand tokens.
+    let earliest = |token: u64| {
+        let of_process = |process: u64| policy::fraction(token << 32 ^ process << 8);
+        let fractions =
+            (1..=1_000).map(|process| decide::refresh_fraction(policy::fraction(token), of_process(process)));
+        fractions.fold(0.0, f64::max)
+    };
+    let firsts: Vec<f64> = (0..1_000).map(earliest).collect();
+    let (least, most) = firsts.iter().fold((1.0_f64, 0.0_f64), |(least, most), of| (least.min(*of), most.max(*of)));
+    assert!(least < 0.51 && most > 0.99, "{least} to {most}");
+    assert!((0.0..=1.0).contains(&least) && (0.0..=1.0).contains(&most));
+}

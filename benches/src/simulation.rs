@@ -214,7 +214,8 @@ impl Fleet {
         let claimed = self.ledger.claim(self.redis_free_at, &claim, &mut self.egress);
         match decide::after_claim(claimed, None) {
             Step::Adopt(stored) => {
-                let fraction = self.fraction(process, stored.generation);
+                let of_process = self.fraction(process, stored.generation);
+                let fraction = decide::refresh_fraction(policy::fraction(stored.generation), of_process);
                 let (due, gone) = decide::times(
                     &Window::default(),
                     moment(asked_at),
@@ -305,7 +306,8 @@ impl Fleet {
         let written = self.ledger.commit(self.redis_free_at, &lease, &grant, &mut changes);
         assert_eq!(written, Committed::Written { doubted: false });
         assert_eq!(changes, [Change::Committed(lease.generation)]);
-        let fraction = self.fraction(process, lease.generation);
+        let of_process = self.fraction(process, lease.generation);
+        let fraction = decide::refresh_fraction(policy::fraction(lease.generation), of_process);
         let (due, gone) = decide::times(&Window::default(), moment(self.now), usable.left, life, false, fraction);
         self.land(process, back, (lease.generation, due, gone));
         for listener in std::mem::take(&mut self.listeners) {

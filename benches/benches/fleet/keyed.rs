@@ -102,6 +102,6 @@ pub fn turnovers(fleet: &mut Fleet) {
         "processor of Redis meanwhile, % of a core",
     ];
     for (name, mut column) in names.into_iter().zip(columns) {
-        println!("| {name} | {:.2} | {:.2} |", quantile(&mut column, 0.5), quantile(&mut column, 1.0));
+        println!("| {name} | {:.3} | {:.3} |", quantile(&mut column, 0.5), quantile(&mut column, 1.0));
     }
 }

@@ -109,7 +109,8 @@ impl Many<'_> {
         let usable = decide::usable(&Window::default(), life, issuer);
         for generation in 0.. {
             let due = |process| {
-                let fraction = self.fraction(process, token, generation);
+                let of_token = policy::fraction(token << 32 ^ generation);
+                let fraction = decide::refresh_fraction(of_token, self.fraction(process, token, generation));
                 let asked_at = moment(committed);
                 decide::times(&Window::default(), asked_at, usable.left, life, false, fraction).0.mono / 1000
             };
