@@ -3,7 +3,7 @@
 use std::time::Duration;
 use token_manager::internals::Moment;
 use token_manager::internals::decide::{self, NoFetch, Serve, Step, Usable};
-use token_manager::internals::policy::Window;
+use token_manager::internals::policy::{self, Window};
 use token_manager::store::{Claimed, Pause, Secret, Stored};
 use token_manager::{ErrorKind, FailureClass, Portion};
 
