@@ -266,11 +266,17 @@ impl Step<'_> {
         if is_recent || !now.reached(self.inspect_after) {
             return Ok(());
         }
+        // While all are looked at because of one loss, those that are found on the way are no news.
+        let would_be_news = suspected_at.is_none_or(|suspected_at| {
+            self.inspected_at.is_some_and(|inspected_at| inspected_at.reached(suspected_at))
+        });
         self.inspected_at = Some(now);
         let was_subscribed = self.subscription.is_some();
         // Where events are forbidden there are inspections.
         let subscribed = self.subscribe();
-        self.compare(was_subscribed)?;
+        let compared = self.compare(was_subscribed);
+        self.stepped.found_loss &= would_be_news;
+        compared?;
         subscribed?;
         self.stepped.store_is_well = true;
         if was_subscribed {
