@@ -76,11 +76,14 @@ const AUDIT_ENTRIES: u32 = 10_000;
 /// How many tokens may be made of one another.
 const MOST_PARENTS: usize = 4;
 
+/// A store's name, whether it does without threads, and what it is for.
+type Opening = (String, bool, Purpose);
+
 /// A file of settings that was read. Managers that it makes share its stores.
 pub struct Config {
     text: Text,
     settings: Settings,
-    opened: PerProcess<Mutex<BTreeMap<(String, bool, Purpose), Opened>>>,
+    opened: PerProcess<Mutex<BTreeMap<Opening, Opened>>>,
 }
 
 impl Config {

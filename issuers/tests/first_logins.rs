@@ -172,13 +172,13 @@ fn a_refresh_token_that_was_carried_without_a_digest_is_understood() {
 #[test]
 fn an_issuer_that_revokes_what_is_shown_twice_sees_each_login_once_from_ever_new_processes() {
     let issuer = Oidc::start(Duration::ZERO);
-    let host = Host::new(&order_at(&issuer.url(), "login"));
+    let host = Host::new(&order_at(issuer.url(), "login"));
     let source = || {
         let builder = RefreshToken::at(issuer.token_url()).client(Client::basic("user", "secret"));
         builder.first(host.first())
     };
     (0..3).for_each(|_| assert!(host.next(source()).is_ok()));
-    host.leave(&order_at(&issuer.url(), "login"));
+    host.leave(&order_at(issuer.url(), "login"));
     (0..3).for_each(|_| assert!(host.next(source()).is_ok()));
     let stats = issuer.stats();
     let counts = ["logins", "rotations", "inside", "outside", "revoked", "invalid_grant"];
