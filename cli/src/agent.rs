@@ -1,27 +1,25 @@
 //! `tkm agent`: keeps files fresh and answers on a socket, until it is told to end.
 
 use crate::failure::Failure;
-use crate::held::Held;
-use crate::keeper::Keeper;
-use crate::sink::Sink;
 use http::{Answer, Request};
+use loaded::{Current, Loaded};
 use notify::Notify;
 use served::Served;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use socket::Socket;
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use token_manager_config::Config;
 
 mod answers;
 pub mod client;
+mod files;
 mod hook;
 mod http;
+mod loaded;
 mod metrics;
 mod notify;
 mod served;
@@ -37,68 +35,147 @@ enum News {
     Changed,
 }
 
-/// What the settings made; replaced as a whole.
-struct Loaded {
-    tokens: BTreeMap<String, Served>,
-    socket: Option<std::path::PathBuf>,
-    metrics_file: Option<std::path::PathBuf>,
+/// What the main thread has in hand.
+struct Agent {
+    settings: PathBuf,
+    notify: Notify,
+    sender: Sender<News>,
+    current: Current,
+    socket: Option<Socket>,
+    /// Why the newest settings were not taken.
+    refused: Option<String>,
+    /// What was loaded before and has not finished, with its limit.
+    leaving: Vec<(Duration, JoinHandle<()>)>,
 }
-
-type Current = Arc<RwLock<Arc<Loaded>>>;
 
 /// Runs until it is told to end.
 pub fn run(path: &Path) -> Result<(), Failure> {
-    let notify = Notify::find();
     let (sender, news) = mpsc::channel();
     listen(sender.clone())?;
-    let current: Current = Arc::new(RwLock::new(Arc::new(load(path, &sender)?)));
-    let mut socket = open_socket(&current, None)?;
+    let (notify, current) = (Notify::find(), Current::default());
+    let (settings, socket, refused, leaving) = (path.to_owned(), None, None, Vec::new());
+    let mut agent = Agent { settings, notify, sender, current, socket, refused, leaving };
+    drop(agent.load()?);
     let mut ready = false;
     loop {
-        let loaded = now(&current);
-        if !ready && loaded.tokens.values().all(Served::settled) {
-            ready = true;
-            notify.tell("READY=1");
-        }
-        notify.tell(&format!("STATUS={}", status(&loaded)));
-        notify.tell("WATCHDOG=1");
-        if let Some(path) = &loaded.metrics_file {
-            metrics::write_file(path, &loaded.tokens);
-        }
-        drop(loaded);
-        match wait(&news, notify.watchdog.unwrap_or(TICK).min(TICK)) {
+        ready = agent.tell(ready);
+        match wait(&news, agent.tick()) {
             None | Some(News::Changed) => {}
-            Some(News::Signal(SIGHUP)) => {
-                notify.reloading();
-                reload(path, &sender, &current, &mut socket);
-                notify.tell("READY=1");
-            }
+            Some(News::Signal(SIGHUP)) => agent.reload(),
             Some(News::Signal(_)) => break,
         }
     }
-    notify.tell("STOPPING=1");
-    drop(socket);
-    // The last one out ends the fetches that are under way.
-    let last = std::mem::replace(
-        &mut *current.write().unwrap_or_else(PoisonError::into_inner),
-        Arc::new(Loaded { tokens: BTreeMap::new(), socket: None, metrics_file: None }),
-    );
-    end(last);
+    agent.end();
     Ok(())
 }
 
-fn now(current: &Current) -> Arc<Loaded> {
-    current.read().unwrap_or_else(PoisonError::into_inner).clone()
-}
+impl Agent {
+    fn tick(&self) -> Duration {
+        self.notify.watchdog.unwrap_or(TICK).min(TICK)
+    }
 
-/// Ends all keepers at once: each waits for its own fetch.
-fn end(loaded: Arc<Loaded>) {
-    let Ok(loaded) = Arc::try_unwrap(loaded) else { return };
-    thread::scope(|scope| {
-        for served in loaded.tokens.into_values() {
-            scope.spawn(move || drop(served));
+    /// Tells how it goes; returns whether the agent has said that it is ready.
+    fn tell(&self, mut ready: bool) -> bool {
+        let loaded = self.current.get();
+        if !ready && loaded.tokens.values().all(Served::settled) {
+            ready = true;
+            self.notify.tell("READY=1");
         }
-    });
+        let refused = self.refused.iter().map(|why| format!("; the newest settings were not taken: {why}"));
+        let status = loaded.status() + &refused.collect::<String>();
+        self.notify.tell(&format!("STATUS={}", status.replace('\n', " ")));
+        self.notify.tell("WATCHDOG=1");
+        if let Some(path) = &loaded.metrics_file {
+            metrics::write_file(path, &loaded.tokens);
+        }
+        ready
+    }
+
+    /// Takes the settings of the file and returns what was loaded before. Settings that cannot be used leave all as it was.
+    fn load(&mut self) -> Result<Arc<Loaded>, Failure> {
+        let old = self.current.get();
+        let config = loaded::read(&self.settings, &old)?;
+        let wanted = config.agent().socket;
+        let stays = self.socket.take_if(|open| Some(open.path()) == wanted.as_deref() && open.is_there());
+        let opened = match (&stays, &wanted) {
+            (None, Some(path)) => self.open(path).map(Some),
+            _ => Ok(None),
+        };
+        let sender = self.sender.clone();
+        let changed = move || drop(sender.send(News::Changed)); // nobody listens when the agent ends
+        let prepared = opened.and_then(|opened| Ok((opened, Loaded::prepare(config, changed)?)));
+        let (opened, prepared) = match prepared {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                self.socket = stays.or(self.socket.take());
+                return Err(failure);
+            }
+        };
+        let old = self.current.replace(prepared);
+        if let Some(opened) = &opened {
+            opened.begin();
+        }
+        self.socket = stays.or(opened);
+        Ok(old)
+    }
+
+    fn open(&self, path: &Path) -> Result<Socket, Failure> {
+        let current = self.current.clone();
+        Socket::open(path, move |request: &Request| -> Answer { answers::answer(&current.get().tokens, request) })
+    }
+
+    fn reload(&mut self) {
+        self.notify.reloading();
+        self.refused = match self.load() {
+            Ok(old) => {
+                self.leave(old);
+                None
+            }
+            Err(failure) => {
+                log::error!("the settings stay as they were: {}", failure.message);
+                Some(failure.message)
+            }
+        };
+        self.notify.tell("READY=1");
+    }
+
+    /// Finishes what was loaded before; its fetches may take their time.
+    fn leave(&mut self, old: Arc<Loaded>) {
+        self.leaving.retain(|(_, thread)| !thread.is_finished());
+        let limit = old.limit();
+        match thread::Builder::new().name("tkm leaving".into()).spawn(move || old.finish()) {
+            Ok(thread) => self.leaving.push((limit, thread)),
+            Err(error) => {
+                log::warn!("no thread can be started, so fetches of the old settings are not awaited: {error}")
+            }
+        }
+    }
+
+    /// Waits for what is under way, so long as it may take, and goes on telling that the agent lives.
+    fn end(self) {
+        let loaded = self.current.get();
+        let limits = self.leaving.iter().map(|(limit, _)| *limit).chain([loaded.limit()]);
+        let limit = limits.max().unwrap_or_default() + socket::WRITE;
+        let (micros, seconds) = (limit.as_micros(), limit.as_secs());
+        let what = format!("ending; what is under way has {seconds} seconds");
+        self.notify.tell(&format!("STOPPING=1\nEXTEND_TIMEOUT_USEC={micros}\nSTATUS={what}"));
+        let (tick, socket, leaving) = (self.tick(), self.socket, self.leaving);
+        let (ended, end) = mpsc::channel::<()>();
+        let finish = move || {
+            socket.iter().for_each(Socket::close);
+            loaded.finish();
+            leaving.into_iter().for_each(|(_, thread)| drop(thread.join())); // a panic in it has been told already
+            socket.iter().for_each(Socket::finish);
+            drop(ended);
+        };
+        if let Err(error) = thread::Builder::new().name("tkm end".into()).spawn(finish) {
+            return log::warn!("no thread can be started, so nothing under way is awaited: {error}");
+        }
+        let until = Instant::now() + limit + TICK;
+        while end.recv_timeout(tick) == Err(RecvTimeoutError::Timeout) && Instant::now() < until {
+            self.notify.tell("WATCHDOG=1");
+        }
+    }
 }
 
 /// Receives signals from now on.
@@ -136,89 +213,5 @@ fn wait(news: &Receiver<News>, at_most: Duration) -> Option<News> {
         }
         Ok(signal) => Some(signal),
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
-}
-
-fn load(path: &Path, news: &Sender<News>) -> Result<Loaded, Failure> {
-    let config = Config::read(path)?;
-    if let Some(wrong) = config.check().into_iter().next() {
-        return Err(wrong.into());
-    }
-    let mut tokens = BTreeMap::new();
-    for name in config.names() {
-        tokens.insert(name.to_owned(), serve(&config, name, news.clone())?);
-    }
-    let agent = config.agent();
-    Ok(Loaded { tokens, socket: agent.socket, metrics_file: agent.metrics_file })
-}
-
-/// Begins to keep a token and its files.
-fn serve(config: &Config, name: &str, news: Sender<News>) -> Result<Served, Failure> {
-    let sinks: Vec<Sink> = config.files(name).iter().map(Sink::new).collect::<Result<_, _>>()?;
-    sinks.iter().for_each(Sink::sweep);
-    let state = served::State::new();
-    let (told, own_name) = (state.clone(), name.to_owned());
-    let keeper = Keeper::start(config, name, move |token: Result<&Held, &Failure>| {
-        let outcome = match token {
-            Ok(held) => write_all(&sinks, &own_name, held),
-            Err(failure) => Err(failure.message.clone()),
-        };
-        if let Err(message) = &outcome {
-            log::warn!("{own_name}: {message}");
-        }
-        told.set(outcome);
-        let _ = news.send(News::Changed); // nobody listens when the agent ends
-    })?;
-    Ok(Served { keeper, state, store: config.store(name)?, place: config.token_name(name)? })
-}
-
-/// Writes the files of a token, each if another one cannot be written too.
-fn write_all(sinks: &[Sink], name: &str, held: &Held) -> Result<(), String> {
-    let mut outcome = Ok(());
-    for sink in sinks {
-        match sink.write(name, held) {
-            Ok(()) => hook::run(sink, name, held.generation),
-            Err(failure) => outcome = Err(failure.message),
-        }
-    }
-    outcome
-}
-
-fn open_socket(current: &Current, old: Option<Socket>) -> Result<Option<Socket>, Failure> {
-    let wanted = now(current).socket.clone();
-    match (wanted, old) {
-        (Some(path), Some(old)) if old.path() == path => Ok(Some(old)),
-        (Some(path), old) => {
-            drop(old);
-            let current = current.clone();
-            Socket::open(&path, move |request: &Request| -> Answer { answers::answer(&now(&current).tokens, request) })
-                .map(Some)
-        }
-        (None, _) => Ok(None),
-    }
-}
-
-/// Reads the settings anew. Those that cannot be used leave everything as it was.
-fn reload(path: &Path, news: &Sender<News>, current: &Current, socket: &mut Option<Socket>) {
-    match load(path, news) {
-        Err(failure) => log::error!("the settings stay as they were: {}", failure.message),
-        Ok(loaded) => {
-            let old =
-                std::mem::replace(&mut *current.write().unwrap_or_else(PoisonError::into_inner), Arc::new(loaded));
-            thread::spawn(move || end(old));
-            match open_socket(current, socket.take()) {
-                Ok(opened) => *socket = opened,
-                Err(failure) => log::error!("{}", failure.message),
-            }
-        }
-    }
-}
-
-fn status(loaded: &Loaded) -> String {
-    let failed: Vec<&str> =
-        loaded.tokens.iter().filter(|(_, served)| served.failed()).map(|(name, _)| name.as_str()).collect();
-    match failed.is_empty() {
-        true => format!("{} tokens are fresh", loaded.tokens.len()),
-        false => format!("{} tokens, of which these are not fresh: {}", loaded.tokens.len(), failed.join(", ")),
     }
 }

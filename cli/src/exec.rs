@@ -139,17 +139,19 @@ impl Drop for Told {
 fn keep(config: &Config, name: &str, path: &Path, tell: Sender<Happened>) -> Result<Keeper, Failure> {
     let sink = Sink::private(path.to_owned());
     let (own_name, mut tell) = (name.to_owned(), Some(tell));
-    Keeper::start(config, name, move |token| {
+    Keeper::start(config, name, move |token, turn| {
         let written = match token {
-            Ok(held) => sink.write(&own_name, held),
+            Ok(held) => turn.step(|| sink.write(&own_name, held)).unwrap_or(Ok(())),
             Err(failure) => Err(Failure { message: failure.message.clone(), ..*failure }),
         };
         if let Err(failure) = &written {
             log::warn!("{}", failure.message);
         }
+        let taken = written.is_ok();
         if let Some(tell) = tell.take() {
             let _ = tell.send(Happened::Written(written)); // too late for it
         }
+        taken
     })
 }
 

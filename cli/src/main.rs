@@ -2,15 +2,15 @@
 //!
 //! | layer | files | duty |
 //! |---|---|---|
-//! | 6 | `agent` `watch` `exec` | what runs on: the agent, the screen, a command beside a file |
-//! | 5 | `agent/answers` `agent/metrics` `agent/served` `agent/hook` | its parts that know tokens |
+//! | 6 | `agent` `agent/loaded` `watch` `exec` | what runs on: the agent, the screen, a command beside a file |
+//! | 5 | `agent/answers` `agent/metrics` `agent/served` `agent/files` `agent/hook` | its parts that know tokens |
 //! | 5 | `exec/folder` `exec/relay` | its parts: the folder of the token; signals there and back |
 //! | 5 | `helpers` `trail` `bench` `screen` `page` | git's and docker's questions; the operator's view |
 //! | 4 | `tokens` `keeper` `sink` `seen` | a token from the agent or the store; each new one; files; events in words |
 //! | 3 | `inspect` `agent/client` | what the store knows; an agent that is asked |
 //! | 2 | `output` | how a token is written |
 //! | 1 | `args` `manual` `held` `agent/http` `agent/socket` `agent/notify` | the command line; a token; HTTP, the socket, the service manager |
-//! | 0 | `commands` `failure` `logger` | the table of commands; exit codes; the log |
+//! | 0 | `commands` `failure` `logger` `temporary` | the table of commands; exit codes; the log; what is there for a moment |
 #![forbid(unsafe_code)]
 
 mod agent;
@@ -30,6 +30,7 @@ mod page;
 mod screen;
 mod seen;
 mod sink;
+mod temporary;
 mod tokens;
 mod trail;
 mod watch;

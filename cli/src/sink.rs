@@ -3,18 +3,16 @@
 use crate::failure::Failure;
 use crate::held::Held;
 use crate::output;
+use crate::temporary;
 use nix::unistd::{Group, User};
-use std::fs::{self, DirBuilder, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 use token_manager_config::File;
 
-/// How old a temporary file is that nobody can be writing any more.
-const ABANDONED: Duration = Duration::from_secs(60);
 /// What the names of temporary files have in them.
 const TEMPORARY: &str = ".tkm-";
 
@@ -82,11 +80,12 @@ impl Sink {
 
     /// Replaces the file by this text.
     pub fn write_text(&self, text: &str) -> Result<(), Failure> {
-        self.replace(text.as_bytes())
+        let sync = |folder: &Path| fs::File::open(folder)?.sync_all();
+        self.replace(text.as_bytes(), sync)
             .map_err(|error| Failure::io(format!("{} cannot be written", self.path.display()), &error))
     }
 
-    fn replace(&self, content: &[u8]) -> io::Result<()> {
+    fn replace(&self, content: &[u8], sync: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let folder = self.folder();
         let temporary = folder.join(self.temporary_name());
         let written = self.write_new(&temporary, content).and_then(|()| fs::rename(&temporary, &self.path));
@@ -95,8 +94,12 @@ impl Sink {
             let _ = fs::remove_file(&temporary);
         }
         written?;
-        // So that the change outlives a power cut.
-        fs::File::open(folder)?.sync_all()
+        // So that the change outlives a power cut. The file is there all the same.
+        if let Err(error) = sync(folder) {
+            log::info!("{} may lose its newest files in a power cut: {error}", folder.display());
+        }
+        self.sweep();
+        Ok(())
     }
 
     fn write_new(&self, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -125,26 +128,26 @@ impl Sink {
 
     /// Removes what killed agents have left.
     pub fn sweep(&self) {
-        let base = self.base();
-        for entry in fs::read_dir(self.folder()).into_iter().flatten().flatten() {
-            let left = entry.file_name().to_string_lossy().starts_with(&base);
-            let age = entry.metadata().and_then(|about| about.modified()).ok().and_then(|then| then.elapsed().ok());
-            if left && age.is_some_and(|age| age > ABANDONED) && fs::remove_file(entry.path()).is_ok() {
-                log::info!("removed {}, which a killed agent had left", entry.path().display());
+        for path in temporary::abandoned(self.folder(), &self.base()) {
+            if fs::remove_file(&path).is_ok() {
+                log::info!("removed {}, which a killed agent had left", path.display());
             }
         }
     }
 }
 
-/// Makes a folder that only this user can look into.
-pub fn private_folder() -> io::Result<PathBuf> {
-    let base = std::env::var_os("XDG_RUNTIME_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-    for attempt in 0..100 {
-        let path = base.join(format!("tkm-{}-{attempt}", process::id()));
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
-            made => return made.map(|()| path),
-        }
+#[cfg(test)]
+mod tests {
+    use crate::sink::Sink;
+    use std::fs;
+    use std::io;
+
+    #[test]
+    fn a_file_that_is_there_counts_as_written_whatever_becomes_of_its_folder() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let sink = Sink::private(folder.path().join("token"));
+        sink.replace(b"first", |_| Err(io::ErrorKind::PermissionDenied.into())).expect("it is there");
+        assert_eq!(fs::read(&sink.path).expect("a file"), b"first");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1, "nothing else is left");
     }
-    Err(io::ErrorKind::AlreadyExists.into())
 }

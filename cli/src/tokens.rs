@@ -30,11 +30,16 @@ impl Drop for Direct {
     }
 }
 
+/// How long an agent may take: it waits as long as a manager here would.
+fn agents_limit(config: &Config, name: &str) -> Duration {
+    config.deadline(name) + GRACE
+}
+
 /// Returns the token that the fleet uses, from the agent if one answers. Keep the manager until the answer is out.
 pub fn get(config: &Config, name: &str, direct: bool) -> Result<(Held, Option<Direct>), Failure> {
     config.token_name(name)?;
     if let Some(socket) = config.agent().socket.filter(|_| !direct)
-        && let Some(answer) = client::get(&socket, name)
+        && let Some(answer) = client::get(&socket, name, agents_limit(config, name))
     {
         return Ok((answer?, None));
     }
@@ -62,7 +67,7 @@ pub fn stored(config: &Config, name: &str) -> Result<Option<Stored>, Failure> {
 /// Ends the pauses: the fleet's and the egress's in the store, and the agent's own, if there is an agent.
 pub fn lift_pause(config: &Config, name: &str) -> Result<(), Failure> {
     config.store(name)?.lift_pause(&config.token_name(name)?, config.egress(name))?;
-    match config.agent().socket.and_then(|socket| client::lift_pause(&socket, name)) {
+    match config.agent().socket.and_then(|socket| client::lift_pause(&socket, name, agents_limit(config, name))) {
         Some(lifted) => lifted,
         None => Ok(()),
     }
@@ -78,7 +83,7 @@ pub fn invalidate(config: &Config, name: &str, generation: Option<u64>, direct: 
     let Some(generation) = generation else { return Ok(None) };
     // The agent hears of it through the store; told directly it never serves it once more.
     if let Some(socket) = config.agent().socket.filter(|_| !direct)
-        && let Some(answer) = client::invalidate(&socket, name, generation)
+        && let Some(answer) = client::invalidate(&socket, name, generation, agents_limit(config, name))
     {
         answer?;
         return Ok(Some(generation));

@@ -64,7 +64,7 @@ use stores::{Opened, Purpose};
 use text::Text;
 use token_manager::internals::PerProcess;
 use token_manager::store::{SealedStore, TokenName};
-use token_manager::{Attempt, Budget, Builder, RedisStore, Store, TokenManager};
+use token_manager::{Attempt, Budget, Builder, MemoryStore, RedisStore, Store, TokenManager};
 
 /// Reads a span as the file has them: `300ms`, `10s`, `5m`, `2h`, `7d`.
 pub fn span(text: &str) -> Option<Duration> {
@@ -84,6 +84,8 @@ pub struct Config {
     text: Text,
     settings: Settings,
     opened: PerProcess<Mutex<BTreeMap<Opening, Opened>>>,
+    /// By the names of their stores.
+    memories: BTreeMap<String, MemoryStore>,
 }
 
 impl Config {
@@ -100,7 +102,20 @@ impl Config {
         })?;
         let text = Text { path: path.to_owned(), text };
         let settings: Settings = toml::from_str(&text.text).map_err(|error| text.unreadable(&error))?;
-        Ok(Config { text, settings, opened: PerProcess::default() })
+        let memory = settings.stores.iter().filter(|(_, store)| store.is_memory());
+        let memories = memory.map(|(name, _)| (name.clone(), MemoryStore::new())).collect();
+        Ok(Config { text, settings, opened: PerProcess::default(), memories })
+    }
+
+    /// Keeps what is in the memory of the stores that these settings and those have alike, for a process that reads its settings anew.
+    /// Managers that were made before keep the store that they have.
+    pub fn keep_memory_of(&mut self, old: &Config) {
+        for (name, memory) in &mut self.memories {
+            if let Some(old) = old.memories.get(name) {
+                *memory = old.clone();
+            }
+        }
+        self.opened = PerProcess::default();
     }
 
     /// Returns all that is wrong, in the order of the lines. Asks neither stores nor issuers, and makes neither folders nor files.
@@ -251,10 +266,18 @@ impl Config {
         limit.map_or(Duration::from_secs(15), |limit| limit.0)
     }
 
-    /// Returns the files in which an agent keeps a token, with whole paths.
+    /// Returns the files in which an agent keeps a token, with whole paths, those of hooks too.
     pub fn files(&self, name: &str) -> Vec<File> {
         let files = self.settings.tokens.get(name).map_or(&[][..], |token| &token.files);
-        files.iter().map(|file| File { path: self.text.folder().join(&file.path), ..file.clone() }).collect()
+        let whole = |file: &File| {
+            let mut file = File { path: self.text.folder().join(&file.path), ..file.clone() };
+            // One without a slash is looked for in PATH.
+            if let Some(program) = file.hook.first_mut().filter(|program| program.contains('/')) {
+                *program = self.text.folder().join(&*program).to_string_lossy().into_owned();
+            }
+            file
+        };
+        files.iter().map(whole).collect()
     }
 
     /// Returns what an agent does, with whole paths.
@@ -362,7 +385,10 @@ impl Config {
         }
         let place = self.place_of(&format!("stores.{store}"));
         let settings = &self.settings.stores[store];
-        let mut made = stores::open(settings, &place, inline, purpose)?;
+        let mut made = match self.memories.get(store) {
+            Some(memory) => Opened { store: Arc::new(memory.clone()), redis: None },
+            None => stores::open(settings, &place, inline, purpose)?,
+        };
         if let Some(sealed) = &self.settings.sealed {
             let keys = stores::keyring(&sealed.keys, &self.place_of("sealed.keys"))?;
             let store = SealedStore::new(made.store, keys);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const MOST_HEAD: usize = 8 << 10;
 const MOST_BODY: usize = 64 << 10;
 /// More than this no agent answers.
-pub const MOST_ANSWER: u64 = 8 << 20;
+pub const MOST_ANSWER: usize = 8 << 20;
 /// How long a request may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(5);
 

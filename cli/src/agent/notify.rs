@@ -6,6 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+/// How long a service manager that does not listen may hold the agent up, each time.
+const PATIENCE: Duration = Duration::from_millis(500);
+
 /// The service manager, if there is one.
 pub struct Notify {
     socket: Option<(UnixDatagram, SocketAddr)>,
@@ -17,7 +20,12 @@ impl Notify {
     /// Finds it by the variables that it sets.
     pub fn find() -> Notify {
         let address = env::var_os("NOTIFY_SOCKET").and_then(|path| address(path.as_bytes()));
-        let socket = address.and_then(|address| Some((UnixDatagram::unbound().ok()?, address)));
+        let socket = || {
+            let socket = UnixDatagram::unbound().ok()?;
+            socket.set_write_timeout(Some(PATIENCE)).ok()?;
+            Some(socket)
+        };
+        let socket = address.and_then(|address| Some((socket()?, address)));
         let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
         // The variable may be meant for a process further up.
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));

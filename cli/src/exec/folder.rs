@@ -1,6 +1,6 @@
 //! The folder of a command's token: removed when the command has ended, or by the next one where this process was killed.
 
-use crate::sink;
+use crate::temporary;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, geteuid, test_kill_process};
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ pub struct Folder {
 impl Folder {
     /// Makes one, and removes those of commands that have ended without their `tkm`.
     pub fn make() -> io::Result<Folder> {
-        let path = sink::private_folder()?;
+        let path = temporary::private_folder()?;
         path.parent().into_iter().for_each(sweep);
         // Under its name only when it is locked: nobody may take it for one that was left.
         let unlocked = path.join("lock.new");

@@ -1,92 +1,18 @@
 //! The agent: files that are always whole, a socket that curl can ask, a service manager that is told.
 
-use crate::support::{Bench, LONG, Ran, program, wait_until};
-use rustix::process::{Pid, Signal, kill_process};
+use crate::service::{Agent, SOCKET, curl};
+use crate::support::{Bench, Ran, wait_until};
+use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// An agent that is ready. Dropping it kills it.
-struct Agent {
-    child: Child,
-    notes: UnixDatagram,
-}
-
-impl Agent {
-    fn start(bench: &Bench) -> Agent {
-        Agent::start_with(bench, |_| {})
-    }
-
-    fn start_with(bench: &Bench, change: impl FnOnce(&mut Command)) -> Agent {
-        let path = bench.path("notify");
-        let _ = fs::remove_file(&path);
-        let notes = UnixDatagram::bind(&path).expect("a socket");
-        notes.set_read_timeout(Some(LONG)).expect("a limit");
-        let mut command = bench.tkm(&["agent"]);
-        command
-            .env("NOTIFY_SOCKET", &path)
-            .stdin(Stdio::null())
-            .stderr(fs::File::create(bench.path("stderr")).expect("a file"));
-        change(&mut command);
-        let agent = Agent { child: command.spawn().expect("tkm"), notes };
-        agent.wait_for("READY=1");
-        agent
-    }
-
-    /// Waits until the service manager is told something that begins like this.
-    fn wait_for(&self, note: &str) -> String {
-        let until = Instant::now() + LONG;
-        let mut bytes = [0; 4096];
-        while Instant::now() < until {
-            let length = self.notes.recv(&mut bytes).expect("a note");
-            let told = String::from_utf8_lossy(&bytes[..length]).into_owned();
-            if told.starts_with(note) {
-                return told;
-            }
-        }
-        panic!("the service manager was not told {note}");
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id() as i32).expect("a process");
-        kill_process(pid, signal).expect("it lives");
-    }
-
-    /// Ends it in order and returns its exit code.
-    fn end(mut self) -> Option<i32> {
-        self.signal(Signal::TERM);
-        let until = Instant::now() + LONG;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status.code();
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        panic!("the agent did not end");
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn curl(socket: &Path, args: &[&str]) -> Ran {
-    let mut command = Command::new(program("curl"));
-    command.args(["--silent", "--show-error", "--max-time", "20", "--unix-socket"]).arg(socket).args(args);
-    command.output().expect("curl").into()
-}
-
-const SOCKET: &str = "[agent]\nsocket = \"sock\"\n";
 
 #[test]
 fn curl_asks_the_agent_and_so_does_tkm() {
@@ -99,7 +25,7 @@ fn curl_asks_the_agent_and_so_does_tkm() {
     let told: serde_json::Value =
         serde_json::from_str(&curl(&socket, &["http://tkm/token/api?output=json"]).stdout).expect("JSON");
     let fields: Vec<&String> = told.as_object().expect("an object").keys().collect();
-    assert_eq!(fields, ["expires_in_ms", "generation", "token"], "and never the carried secret");
+    assert_eq!(fields, ["expires_in_ms", "generation", "stale", "token"], "and never the carried secret");
     let status = |args: &[&str]| {
         curl(&socket, &[&["--output", "/dev/null", "--write-out", "%{http_code}"], args].concat()).stdout
     };
@@ -219,12 +145,23 @@ fn a_killed_agent_leaves_a_whole_file_and_the_next_one_clears_up() {
         assert!(text.starts_with("tkm-secret-") && text.ends_with('\n'), "{text:?}");
         assert_eq!(fs::metadata(&path).expect("a file").mode() & 0o7777, 0o600);
     }
-    let old = bench.path(".token.tkm-1-0");
-    fs::write(&old, "left").expect("a file");
+    bench.settings(&format!("{SOCKET}metrics_file = \"metrics\"\n"), "[[tokens.api.files]]\npath = \"token\"\n");
     let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
-    fs::File::options().write(true).open(&old).expect("a file").set_modified(hour_ago).expect("a time");
+    let leave = |name: &str| {
+        let mut file = fs::File::create(bench.path(name)).expect("a file");
+        file.write_all(b"left").expect("a file");
+        file.set_modified(hour_ago).expect("a time");
+    };
+    let (ours, others) =
+        ([".token.tkm-1-0", ".metrics.tkm-12-345"], [".token.tkm-1", ".token.tkm-notes-1", ".other.tkm-1-0"]);
+    ours.iter().chain(&others).for_each(|name| leave(name));
+    fs::create_dir(bench.path(".tkm-1-0")).expect("a folder");
+    leave(".tkm-1-0/s");
+    fs::File::open(bench.path(".tkm-1-0")).expect("a folder").set_modified(hour_ago).expect("a time");
     let agent = Agent::start(&bench);
-    assert!(!old.exists(), "what a killed agent left is removed");
+    assert!(!bench.path(".tkm-1-0").exists(), "nor does the socket's folder stay");
+    ours.iter().for_each(|name| assert!(!bench.path(name).exists(), "{name}: what a killed agent left is removed"));
+    others.iter().for_each(|name| assert!(bench.path(name).exists(), "{name} is somebody else's"));
     assert_eq!(agent.end(), Some(0));
 }
 

@@ -125,6 +125,17 @@ fn the_debian_package_installs_what_it_says() {
     let unit = fs::read_to_string(root.join("lib/systemd/system/tkm.service")).expect("a unit");
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/")).expect("a command");
     assert!(root.join(start.split(' ').next().expect("a program")).is_file(), "{start}");
+    // As systemd reads it where the package is installed; it ends well with settings that it does not know, and tells of them.
+    let installed = folder.path().join("tkm.service");
+    fs::write(&installed, unit.replace("ExecStart=/usr/bin/tkm", &format!("ExecStart={}", tkm.display())))
+        .expect("a file");
+    let verified = Command::new(program("systemd-analyze")).args(["verify", "--man=no"]).arg(&installed).output();
+    let verified = verified.expect("systemd-analyze");
+    assert!(verified.status.success());
+    assert_eq!(
+        (String::from_utf8_lossy(&verified.stdout), String::from_utf8_lossy(&verified.stderr)),
+        ("".into(), "".into())
+    );
     let field =
         |name: &str| Command::new("dpkg-deb").args(["--field", &package, name]).output().expect("dpkg-deb").stdout;
     assert_eq!(field("Package"), b"tkm\n");
