@@ -11,8 +11,9 @@ use std::thread::{self, JoinHandle};
 
 /// What is handed on to the command.
 const FORWARDED: [i32; 9] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGCONT, SIGWINCH, SIGTSTP];
-/// What a terminal sends to the whole group in the foreground by itself.
-const FROM_TERMINAL: [i32; 4] = [SIGINT, SIGQUIT, SIGTSTP, SIGWINCH];
+/// What a terminal, or the shell that gives it back, sends to the whole group in the foreground by itself. To go on that came late
+/// from here would undo the command's next stop.
+const FROM_TERMINAL: [i32; 5] = [SIGINT, SIGQUIT, SIGTSTP, SIGWINCH, SIGCONT];
 
 /// The command's number, while it is sure that no other process has it.
 #[derive(Clone, Default)]
