@@ -35,8 +35,9 @@ struct Entry {
     cached: Option<CachedToken>,
 }
 
-/// A tick is 2^24 nanoseconds, 17 milliseconds: small, and a number of 32 bits lasts for two years.
-const TICK: u32 = 24;
+/// A tick is 2^28 nanoseconds, a quarter of a second: a key that is asked for all the time is seldom written to, and a number of 32 bits
+/// lasts for 36 years.
+const TICK: u32 = 28;
 
 /// Returns in which tick a moment is.
 fn tick(moment: Moment) -> u32 {
@@ -44,7 +45,7 @@ fn tick(moment: Moment) -> u32 {
 }
 
 impl Entry {
-    /// Notes that it was asked for: seldom a write, since the coarse clock seldom moves.
+    /// Notes that it was asked for: seldom a write, since ticks are long.
     fn touch(&self, now: Moment) {
         let now = tick(now);
         if self.used_at.load(Ordering::Relaxed) != now {

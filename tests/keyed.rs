@@ -156,7 +156,7 @@ fn settings_differ_where_the_caller_says_so() {
 fn no_more_keys_are_kept_than_may_be_and_the_least_used_goes_first() {
     let calls = Arc::default();
     let managers = keyed(&Backing::memory(), &calls).max_keys(3).build().unwrap();
-    let tick = || thread::sleep(Duration::from_millis(30)); // of the map's clock
+    let tick = || thread::sleep(Duration::from_millis(300)); // of the map's clock
     for key in ["a", "b", "c", "a", "d"] {
         managers.get(key).unwrap();
         quiet(&managers, key);

@@ -36,6 +36,26 @@ static void destroy(void *user_data) {
   books.destroyed++;
 }
 
+/* Has another source for one tenant, and impossible settings for another. */
+static int eaches, each_gone;
+
+static void special(void *user_data, const tkm_attempt *attempt, tkm_reply *reply) {
+  CHECK(user_data == &eaches && strcmp(tkm_attempt_key(attempt, NULL), "tenant-special") == 0);
+  CHECK(tkm_reply_token(reply, "special", strlen("special"), 3600 * 1000) == TKM_OK);
+}
+
+static void each(void *user_data, const char *key, tkm_options *options) {
+  CHECK(user_data == &eaches);
+  eaches++;
+  if (strcmp(key, "tenant-special") == 0) CHECK(tkm_options_source(options, special, &eaches, NULL) == TKM_OK);
+  if (strcmp(key, "tenant-absurd") == 0) CHECK(tkm_options_deadline_ms(options, 0) == TKM_OK);
+}
+
+static void each_destroyed(void *user_data) {
+  CHECK(user_data == &eaches);
+  each_gone++;
+}
+
 static tkm_options *options_of(const char *name, const char *redis) {
   tkm_options *options = tkm_options_new(name);
   tkm_redis_options *patient = tkm_redis_options_new();
@@ -186,6 +206,19 @@ int main(int argc, char **argv) {
   CHECK(tkm_managers_len(few) == 10 && books.all == KEYS + 1);
   CHECK(tkm_managers_free(few, 60000) == TKM_OK && books.destroyed == 1);
   printf("ok no more than 10 keys\n");
+
+  options = options_of("crm", argv[1]);
+  CHECK(tkm_options_each(options, NULL, &eaches, each_destroyed) == TKM_NULL && each_gone == 1);
+  CHECK(tkm_options_each(options, each, &eaches, each_destroyed) == TKM_OK);
+  few = managers_of(options);
+  expect(few, 8, 1, 0);
+  refused(few, "tenant-absurd", TKM_CONFIG, "deadline");
+  CHECK_OK(tkm_managers_get(few, "tenant-special", &token, &error), error);
+  CHECK(strncmp(tkm_token_secret(token, NULL), "special", strlen("special")) == 0 && eaches == 3 && books.all == KEYS + 1);
+  tkm_token_free(token);
+  CHECK(tkm_managers_free(few, 60000) == TKM_OK && each_gone == 2 && books.destroyed == 2);
+  books.destroyed = 1;
+  printf("ok settings of each key\n");
 
   CHECK_OK(tkm_managers_manager(managers, "tenant-5", &one, &error), error);
   CHECK(tkm_managers_free(managers, 60000) == TKM_OK && books.destroyed == 1);

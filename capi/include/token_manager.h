@@ -282,6 +282,11 @@ int32_t tkm_options_forget_after_ms(tkm_options *options, uint64_t ms);   /* 360
  * is a group by itself, with a budget of its own. */
 int32_t tkm_options_workers(tkm_options *options, uint32_t threads);           /* 64 */
 int32_t tkm_options_workers_per_group(tkm_options *options, uint32_t threads); /* 16 */
+/* Changes the settings of some keys: called with each key that is asked for first, on the thread that asks, for several keys at a time,
+ * with options of its own, which have the settings of all; it may set any of them, a source too, except the name, and must neither
+ * free nor keep them. `user_data` and `destroy` as for tkm_options_source. Defaults to the same settings for all keys. */
+typedef void (*tkm_each_fn)(void *user_data, const char *key, tkm_options *options);
+int32_t tkm_options_each(tkm_options *options, tkm_each_fn each, void *user_data, tkm_destroy_fn destroy);
 
 /* ---- Tokens ------------------------------------------------------------------------------------------------------------
  * You own every token you are given; free it with tkm_token_free, from any thread. It stays readable after it has expired and
@@ -339,7 +344,7 @@ int32_t tkm_manager_lift_pause(const tkm_manager *manager, tkm_error **error);
 int32_t tkm_manager_owner(const tkm_manager *manager, char *owner);
 
 /* ---- Many tokens -------------------------------------------------------------------------------------------------------
- * The tokens of many keys, such as tenants or users, of one store and one source; all have the settings of the options. Each key has a
+ * The tokens of many keys, such as tenants or users, of one store and one source; all have the settings of the options, but for what tkm_options_each changes. Each key has a
  * token, a flight and failures of its own: what fails for one hurts no other. The fleet meets under "<name of the options>:<key>".
  * The callback, which tkm_attempt_key tells the key, runs for several keys at a time; an issuer asks the same for each key. All
  * threads may share one. After a fork the child goes on with the keys that its parent had. */

@@ -3,7 +3,7 @@
 //! | layer | files | duty |
 //! |---|---|---|
 //! | 5 | `views` `config` | what can be seen of a manager; one from a file of settings (feature `config`) |
-//! | 4 | `managers` | the tokens of many keys |
+//! | 4 | `managers` | the tokens of many keys, and what a program changes of their settings |
 //! | 3 | `manager` | managers and their guards |
 //! | 2 | `options` | the settings of one |
 //! | 1 | `issuer` `callee` | sources that the library brings (feature `issuers`); what a manager may call, and its end |

@@ -1,35 +1,67 @@
 //! The tokens of many keys: get, invalidate, keep fresh, a manager of one, free.
 
 use crate::call::{call, call_or, required, text, write};
-use crate::callee::Gone;
+use crate::callee::{Gone, Source};
 use crate::handle;
 use crate::manager::{TkmFresh, TkmManager};
-use crate::options::{Keyed, TkmOptions};
+use crate::options::{Each, Keyed, TkmOptions};
 use crate::outcome::{Code, TkmError};
 use crate::token::{self, TkmToken};
 use std::any::Any;
-use std::ffi::c_char;
+use std::ffi::{CString, c_char};
 use std::ptr;
 use std::slice;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
-use token_manager::{Error, KeyedBuilder, Token, TokenManagers};
+use token_manager::{Attempt, Builder, Error, KeyedBuilder, Token, TokenManagers};
 
 pub struct TkmManagers {
     pub managers: TokenManagers,
     gone: Gone,
 }
 
+/// What of the program's they may call.
+struct Callees {
+    source: Source,
+    each: Option<Each>,
+}
+
 impl TkmManagers {
     fn new(options: TkmOptions) -> Result<TkmManagers, TkmError> {
-        let TkmOptions { builder, source, keyed, gone, .. } = options;
+        let TkmOptions { builder, source, each, keyed, gone, .. } = options;
         let no_source = "no source is set; call tkm_options_source or tkm_options_issuer";
-        let source = Arc::new(source.ok_or_else(|| TkmError::new(Code::Config, no_source))?);
-        let callees: Arc<dyn Any + Send + Sync> = source.clone();
-        let callees: Weak<dyn Any + Send + Sync> = Arc::downgrade(&callees);
-        let made = required(builder, "options")?.keyed(move |key, attempt| source.ask(Some(key), attempt));
-        Ok(TkmManagers { managers: keyed.set(made).build()?, gone: Gone::new(gone, Some(callees)) })
+        let source = source.ok_or_else(|| TkmError::new(Code::Config, no_source))?;
+        let callees = Arc::new(Callees { source, each });
+        let called: Arc<dyn Any + Send + Sync> = callees.clone();
+        let gone = Gone::new(gone, Some(Arc::downgrade(&called)));
+        let changing = callees.clone();
+        let made = required(builder, "options")?.keyed(move |key, attempt| callees.source.ask(Some(key), attempt));
+        let change = move |key: &str, builder| match &changing.each {
+            Some(each) => changed(each, key, builder),
+            None => builder,
+        };
+        Ok(TkmManagers { managers: keyed.set(made.each(change)).build()?, gone })
     }
+}
+
+/// Lets the program change the settings of this key.
+fn changed(Each { change, data, alive }: &Each, key: &str, builder: Builder) -> Builder {
+    // A key came from C, and has no NUL.
+    let text = CString::new(key).unwrap_or_default();
+    let (keyed, (_, gone)) = (Keyed::default(), channel());
+    let own = TkmOptions { builder: Some(builder), source: None, each: None, keyed, alive: alive.clone(), gone };
+    let options = handle::give(own);
+    // SAFETY: the program gave both together; the header demands that it neither frees nor keeps the options.
+    let changed = unsafe {
+        change(data.pointer, text.as_ptr(), options);
+        handle::take(options, "tkm_options_each")
+    };
+    let TkmOptions { builder, source, .. } = changed.expect("a handle that is not NULL");
+    let builder = builder.expect("there is one but while a setting is changed");
+    let key = key.to_owned();
+    let ask = |source: Source| move |attempt: &Attempt| source.ask(Some(&key), attempt);
+    source.map(ask).into_iter().fold(builder, Builder::source)
 }
 
 impl TkmManagers {

@@ -6,7 +6,7 @@ use crate::handle;
 use crate::outcome::Code;
 #[cfg(feature = "issuers")]
 use crate::outcome::TkmError;
-use crate::source::{Callback, DestroyFn, FetchFn};
+use crate::source::{Callback, DestroyFn, FetchFn, UserData};
 use crate::store::TkmStore;
 use std::ffi::{c_char, c_void};
 use std::ptr;
@@ -19,10 +19,21 @@ pub struct TkmOptions {
     /// Always there but while a setting is changed.
     pub builder: Option<Builder>,
     pub source: Option<Source>,
+    pub each: Option<Each>,
     pub keyed: Keyed,
     /// Disconnects `gone` when every source has been destroyed, and this.
     pub alive: Sender<()>,
     pub gone: Receiver<()>,
+}
+
+pub type EachFn = unsafe extern "C" fn(user_data: *mut c_void, key: *const c_char, options: *mut TkmOptions);
+
+/// The callback that changes the settings of some keys.
+pub struct Each {
+    pub change: EachFn,
+    pub data: UserData,
+    /// Disconnects after the data is destroyed: fields are dropped in this order.
+    pub alive: Sender<()>,
 }
 
 /// The settings of many tokens that were set.
@@ -43,7 +54,7 @@ pub unsafe extern "C" fn tkm_options_new(name: *const c_char) -> *mut TkmOptions
     call_or(ptr::null_mut(), || match name() {
         Ok(name) => {
             let (builder, (alive, gone)) = (Some(TokenManager::builder(name)), channel());
-            handle::give(TkmOptions { builder, source: None, keyed: Keyed::default(), alive, gone })
+            handle::give(TkmOptions { builder, source: None, each: None, keyed: Keyed::default(), alive, gone })
         }
         Err(_) => ptr::null_mut(),
     })
@@ -223,6 +234,24 @@ pub unsafe extern "C" fn tkm_options_issuer(
             Ok(())
         })
     }
+}
+
+/// # Safety
+/// `options` is NULL or a handle of this library that no other thread uses; `each` and `destroy` may be called with `user_data` on any
+/// thread.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tkm_options_each(
+    options: *mut TkmOptions,
+    each: Option<EachFn>,
+    user_data: *mut c_void,
+    destroy: Option<DestroyFn>,
+) -> i32 {
+    // Made first, so that the data is destroyed whatever follows.
+    let data = UserData::new(user_data, destroy);
+    let Some(change) = each else { return Code::Null as i32 };
+    let set = |options: &mut TkmOptions| options.each = Some(Each { change, data, alive: options.alive.clone() });
+    // SAFETY: by the caller's promise.
+    unsafe { change_with(options, set) }
 }
 
 /// Defines a setter of many tokens.
