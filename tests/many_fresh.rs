@@ -8,7 +8,8 @@ use testbed::redis_server::RedisServer;
 use testbed::{LONG, threads_named, wait_until};
 use token_manager::{Budget, Fetched, RedisStore, TokenManager, TokenManagers};
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// Long beside a test, and short enough for a look each six seconds.
+const LIFE: Duration = Duration::from_secs(60);
 const TOKENS: usize = 1_000;
 const LOST: usize = 300;
 /// The tests of this file count threads by name: one at a time.
@@ -19,7 +20,7 @@ fn managers(url: &str, calls: &Arc<AtomicU64>) -> TokenManagers {
         (RedisStore::options(url).io_timeout(Duration::from_millis(300)).open().unwrap(), calls.clone());
     let source = move |key: &str, _: &_| {
         let number = calls.fetch_add(1, Ordering::SeqCst) + 1;
-        Ok(Fetched::new(format!("{key}-{number}"), HOUR))
+        Ok(Fetched::new(format!("{key}-{number}"), LIFE))
     };
     let builder = TokenManager::builder("crm").store(store).deadline(LONG);
     builder.budget(Budget::per_minute(6_000)).keyed(source).build().unwrap()
