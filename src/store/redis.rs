@@ -73,6 +73,7 @@ pub use tls::Tls;
 /// ```
 ///
 /// Without `+pubsub` a killed updater is replaced after its lease instead of within half a second.
+/// Without `+unsubscribe`, which versions before this one did not need, a process hears on of tokens that it does not follow any more.
 /// Add `+xadd +xrange +xrevrange` for [`append_log`](RedisStore::append_log) and `read_log`.
 /// Add `+role` behind sentinels, `+select` for a database other than 0, `+wait` or `+waitaof` for [`wait_replicas`](RedisOptions::wait_replicas) or
 /// [`wait_aof`](RedisOptions::wait_aof).
