@@ -65,8 +65,16 @@ struct Followed {
     is_followed: bool,
 }
 
-/// What is to be told.
-type Say = Box<dyn Fn(&mut Told)>;
+impl Followed {
+    fn followers(&self) -> Vec<Arc<Mailbox>> {
+        self.followers.iter().filter_map(Weak::upgrade).collect()
+    }
+}
+
+/// Tells followers something; no lock is held.
+fn tell(followers: Vec<Arc<Mailbox>>, say: impl Fn(&mut Told)) {
+    followers.iter().for_each(|follower| follower.tell(&say));
+}
 
 /// The events of all stores that have a number, by that number.
 type Registry = PerProcess<Mutex<HashMap<u64, Weak<Events>>>>;
@@ -212,60 +220,54 @@ impl Events {
     }
 
     fn connect(&self) -> Option<Box<dyn Feed>> {
-        match self.store.feed() {
-            Ok(feed) => {
-                let tuner = feed.tuner();
-                let mut shared = self.shared.lock();
-                shared.tuner = Some(tuner.clone());
-                (shared.feed, shared.pings, shared.pongs) = (shared.feed + 1, 0, 0);
-                shared.asked = shared.topics.keys().map(|topic| (topic.clone(), 1)).collect();
-                shared.topics.keys().for_each(|topic| tuner.follow(topic));
-                return Some(feed);
+        let feed = match self.store.feed() {
+            Ok(feed) => feed,
+            Err(error) => {
+                self.lose_all(self.shared.lock(), &error);
+                return None;
             }
-            Err(error) => self.lose_all(self.shared.lock(), &error),
-        }
-        None
+        };
+        let tuner = feed.tuner();
+        let mut shared = self.shared.lock();
+        shared.tuner = Some(tuner.clone());
+        (shared.feed, shared.pings, shared.pongs) = (shared.feed + 1, 0, 0);
+        shared.asked = shared.topics.keys().map(|topic| (topic.clone(), 1)).collect();
+        shared.topics.keys().for_each(|topic| tuner.follow(topic));
+        Some(feed)
     }
 
     fn deliver(&self, heard: Heard) {
         let mut shared = self.shared.lock();
-        let (topic, say): (_, Say) = match heard {
+        match heard {
             Heard::Pong => {
                 shared.pongs += 1;
                 drop(shared);
                 self.changed.notify_all();
-                return;
             }
             Heard::Following(topic) => {
                 (shared.failures, shared.refusing) = (0, None);
-                if !shared.is_last_answer(&topic) {
-                    return;
+                if shared.is_last_answer(&topic)
+                    && let Some(followed) = shared.topics.get_mut(&topic)
+                {
+                    followed.is_followed = true;
+                    let followers = followed.followers();
+                    drop(shared);
+                    tell(followers, |told| told.is_followed = true);
                 }
-                let Some(followed) = shared.topics.get_mut(&topic) else { return };
-                followed.is_followed = true;
-                (topic, Box::new(|told| told.is_followed = true))
             }
             Heard::Refused(topic, error) => {
                 shared.is_last_answer(&topic);
                 // Whoever wishes it next asks anew.
                 let refused = shared.topics.remove(&topic).unwrap_or_default();
                 drop(shared);
-                for follower in refused.followers.iter().filter_map(Weak::upgrade) {
-                    follower.tell(|told| told.lost = Some((error.kind(), error.to_string())));
-                }
-                return;
+                tell(refused.followers(), |told| told.lost = Some((error.kind(), error.to_string())));
             }
-            Heard::Changed(grant, change) => (Topic::Changes(grant), Box::new(move |told| told.take_in(change))),
-        };
-        let followers: Vec<_> = shared
-            .topics
-            .get(&topic)
-            .into_iter()
-            .flat_map(|followed| &followed.followers)
-            .filter_map(Weak::upgrade)
-            .collect();
-        drop(shared);
-        followers.iter().for_each(|follower| follower.tell(&say));
+            Heard::Changed(grant, change) => {
+                let followers = shared.topics.get(&Topic::Changes(grant)).map(Followed::followers);
+                drop(shared);
+                tell(followers.unwrap_or_default(), |told| told.take_in(change));
+            }
+        }
     }
 
     /// Tells all followers that the feed is lost: each follows anew when it likes, and meets a new feed, after a pause.
@@ -280,9 +282,7 @@ impl Events {
         let topics = std::mem::take(&mut shared.topics);
         drop(shared);
         self.changed.notify_all();
-        for follower in topics.values().flat_map(|followed| &followed.followers).filter_map(Weak::upgrade) {
-            follower.tell(|told| told.lost = Some(lost.clone()));
-        }
+        tell(topics.values().flat_map(Followed::followers).collect(), |told| told.lost = Some(lost.clone()));
     }
 
     /// Makes sure that the feed stands, and that all that happened before has been told.

@@ -40,16 +40,16 @@ impl Drop for Kept {
 /// # Errors
 /// When the system has no thread left.
 pub fn keep(state: Arc<State>) -> Result<FreshGuard, Error> {
-    let (life, scheduler) = (Arc::new(()), Scheduler::of(&state.settings));
-    keep_while(&state, Arc::downgrade(&life))?;
-    Ok(FreshGuard { _kept: PerProcess::new(Kept { life: Some(life), scheduler, _state: Some(state) }) })
+    let (guard, lives) = guard(&state.settings, Some(state.clone()));
+    keep_while(&state, lives)?;
+    Ok(guard)
 }
 
-/// Makes a guard whose tokens, with these settings, are still to come, and what tells that it lives.
-pub fn guard(common: &Common) -> (FreshGuard, Weak<()>) {
+/// Makes a guard of tokens with these settings, which may be still to come, and what tells that it lives.
+pub fn guard(common: &Common, state: Option<Arc<State>>) -> (FreshGuard, Weak<()>) {
     let (life, scheduler) = (Arc::new(()), Scheduler::of(common));
     let lives = Arc::downgrade(&life);
-    (FreshGuard { _kept: PerProcess::new(Kept { life: Some(life), scheduler, _state: None }) }, lives)
+    (FreshGuard { _kept: PerProcess::new(Kept { life: Some(life), scheduler, _state: state }) }, lives)
 }
 
 /// Keeps one token fresh while the guard lives and anybody has the token.

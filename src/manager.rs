@@ -36,6 +36,22 @@ pub enum Verdict<T> {
     Unauthorized(T),
 }
 
+/// Calls an API with a token; if the API refuses it, invalidates it and calls once more with a new one.
+pub(crate) fn call_with_token<T>(
+    get: impl Fn() -> Result<Token, Error>,
+    invalidate: impl FnOnce(&Token) -> Result<(), Error>,
+    mut call: impl FnMut(&Token) -> Verdict<T>,
+) -> Result<T, Error> {
+    let token = get()?;
+    if let Verdict::Accepted(answer) = call(&token) {
+        return Ok(answer);
+    }
+    invalidate(&token)?;
+    match call(&get()?) {
+        Verdict::Accepted(answer) | Verdict::Unauthorized(answer) => Ok(answer),
+    }
+}
+
 impl TokenManager {
     pub(crate) fn new(settings: Settings) -> TokenManager {
         let header = SlotHeader::new();
@@ -116,15 +132,12 @@ impl TokenManager {
     ///
     /// # Errors
     /// As [`get`](TokenManager::get), for the first token and for the second.
-    pub fn with_token<T>(&self, mut call: impl FnMut(&Token) -> Verdict<T>) -> Result<T, Error> {
-        let token = self.get()?;
-        if let Verdict::Accepted(answer) = call(&token) {
-            return Ok(answer);
-        }
-        self.invalidate(&token);
-        match call(&self.get()?) {
-            Verdict::Accepted(answer) | Verdict::Unauthorized(answer) => Ok(answer),
-        }
+    pub fn with_token<T>(&self, call: impl FnMut(&Token) -> Verdict<T>) -> Result<T, Error> {
+        let invalidate = |token: &Token| {
+            self.invalidate(token);
+            Ok(())
+        };
+        call_with_token(|| self.get(), invalidate, call)
     }
 
     /// Keeps this process's token fresh until the guard is dropped: takes over a token as soon as any process commits it, and
@@ -141,7 +154,7 @@ impl TokenManager {
     pub fn stats(&self) -> Stats {
         let state = self.state();
         let expires_in = state.slot.peek().map(|(token, _)| token.expires_in());
-        Stats { abandoned: state.abandoned() as u64, expires_in, ..state.counters().stats() }
+        Stats { abandoned: self.abandoned() as u64, expires_in, ..state.counters().stats() }
     }
 
     /// Returns what the store knows of the token, in one exchange that changes nothing.
@@ -200,6 +213,11 @@ impl TokenManager {
     /// Takes over what the store had when it was asked then.
     pub(crate) fn adopt(&self, stored: Stored, asked_at: Moment) {
         self.state().adopt(stored, asked_at);
+    }
+
+    /// Returns how many sources overran their limit and still run.
+    pub(crate) fn abandoned(&self) -> usize {
+        self.state().abandoned()
     }
 
     /// Returns whether there is a valid token.

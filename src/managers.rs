@@ -7,7 +7,7 @@ use crate::fork::PerProcess;
 use crate::keep_fresh::{self, FreshGuard};
 use crate::keys::Keys;
 use crate::locks::Mutex;
-use crate::manager::{TokenManager, Verdict};
+use crate::manager::{TokenManager, Verdict, call_with_token};
 use crate::openmetrics::Counted;
 use crate::settings::{Common, Keyed};
 use crate::source::{Attempt, FetchError, Fetched};
@@ -265,15 +265,8 @@ impl TokenManagers {
     ///
     /// # Errors
     /// As [`get`](TokenManagers::get), for the first token and for the second.
-    pub fn with_token<T>(&self, key: &str, mut call: impl FnMut(&Token) -> Verdict<T>) -> Result<T, Error> {
-        let token = self.get(key)?;
-        if let Verdict::Accepted(answer) = call(&token) {
-            return Ok(answer);
-        }
-        self.invalidate(key, &token)?;
-        match call(&self.get(key)?) {
-            Verdict::Accepted(answer) | Verdict::Unauthorized(answer) => Ok(answer),
-        }
+    pub fn with_token<T>(&self, key: &str, call: impl FnMut(&Token) -> Verdict<T>) -> Result<T, Error> {
+        call_with_token(|| self.get(key), |token| self.invalidate(key, token), call)
     }
 
     /// Forgets a key in this process, at once and whoever uses it; the store keeps its token. Handles go on. Returns whether
@@ -294,7 +287,7 @@ impl TokenManagers {
 
     /// Returns what this process has done so far, for all keys together.
     pub fn stats(&self) -> Stats {
-        let abandoned = self.keys().managers().iter().map(|manager| manager.stats().abandoned).sum();
+        let abandoned = self.keys().managers().iter().map(TokenManager::abandoned).sum::<usize>() as u64;
         Stats { abandoned, ..self.0.keyed.counters().stats() }
     }
 
@@ -314,7 +307,7 @@ impl TokenManagers {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the system has no thread left.
     pub fn keep_fresh(&self) -> Result<FreshGuard, Error> {
-        let (guard, lives) = keep_fresh::guard(&self.0.common);
+        let (guard, lives) = keep_fresh::guard(&self.0.common, None);
         let mut fresh = self.fresh().lock();
         fresh.retain(|lives| lives.strong_count() > 0);
         fresh.push(lives.clone());

@@ -111,16 +111,13 @@ impl Step<'_> {
     fn inspect_if_due(&mut self) -> Result<(), StoreError> {
         let now = Moment::now();
         let (interval, suspected_at) = (self.look_interval(now), self.round.suspected_at);
-        let is_recent = self.inspected_at.is_some_and(|at| {
-            now.since(at) < interval && suspected_at.is_none_or(|suspected_at| at.reached(suspected_at))
-        });
+        let counts = |at: Moment| suspected_at.is_none_or(|suspected_at| at.reached(suspected_at));
+        let is_recent = self.inspected_at.is_some_and(|at| now.since(at) < interval && counts(at));
         if is_recent || !now.reached(self.inspect_after) {
             return Ok(());
         }
         // While all are looked at because of one loss, those that are found on the way are no news.
-        let would_be_news = suspected_at.is_none_or(|suspected_at| {
-            self.inspected_at.is_some_and(|inspected_at| inspected_at.reached(suspected_at))
-        });
+        let would_be_news = suspected_at.is_none() || self.inspected_at.is_some_and(counts);
         self.inspected_at = Some(now);
         let was_subscribed = self.subscription.is_some();
         // Where events are forbidden there are inspections.
@@ -268,6 +265,7 @@ impl Step<'_> {
         let is_confirmed = self.confirmed == Some(generation) || committed == generation;
         let is_refuted = generation <= doubted.max(invalidated);
         let now = Moment::now();
+        let lost_since = self.lost.filter(|(lost, _)| *lost == generation).map_or(now, |(_, since)| since);
         if is_confirmed && !is_refuted && !now.reached(token.refresh_at()) {
             let (store, name) = (&self.state.settings.store, &self.state.settings.name);
             if store.offer(name, &self.state.as_stored(&token))? {
@@ -276,9 +274,8 @@ impl Step<'_> {
             }
             self.confirmed = None;
             self.take_over()?;
-        } else if !is_refuted && self.lost.is_none_or(|(lost, since)| lost != generation || now.since(since) < OFFERS) {
-            let since = self.lost.filter(|(lost, _)| *lost == generation).map_or(now, |(_, since)| since);
-            self.lost = Some((generation, since));
+        } else if !is_refuted && now.since(lost_since) < OFFERS {
+            self.lost = Some((generation, lost_since));
             (self.inspected_at, self.inspect_after) = (None, now.after(OFFERS));
             return Ok(());
         }

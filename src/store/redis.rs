@@ -272,7 +272,7 @@ impl Store for RedisStore {
         let mut found = Vec::with_capacity(names.len());
         // A script of a Redis Cluster may touch one group's keys alone.
         let is_together = |one: &TokenName, next: &TokenName| {
-            !self.0.connections.are_spread() || (&one.namespace, &one.group) == (&next.namespace, &next.group)
+            self.0.connections.is_one_server() || (&one.namespace, &one.group) == (&next.namespace, &next.group)
         };
         for names in names.chunk_by(is_together).flat_map(|together| together.chunks(READ_AT_ONCE)) {
             let keys: Vec<String> =
@@ -375,7 +375,7 @@ impl Store for RedisStore {
         follow: Option<Follow<'_>>,
     ) -> Result<Option<Box<dyn Send>>, StoreError> {
         let connections = &self.0.connections;
-        if !connections.scripts_see_subscribers() {
+        if !connections.is_one_server() {
             return Ok(None);
         }
         // The kernel closes the connection of a dead process, and of no paused or unreachable one.

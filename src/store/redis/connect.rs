@@ -9,6 +9,7 @@ use super::sentinel::must_be_primary;
 use super::stream::Stream;
 use super::target::Target;
 use crate::clock;
+use crate::store::{StoreError, StoreErrorKind};
 use redis::{ErrorKind, RedisResult};
 use std::cell::Cell;
 use std::thread;
@@ -72,6 +73,15 @@ impl Connector {
         let until = Cell::new(clock::deadline(self.connect_timeout));
         let open = |target: &Target, _| Ok((target.clone(), self.dial(target, &until).map_err(Trouble::NotConnected)?));
         self.follow(key, &until, open)
+    }
+
+    /// Makes sure that the route still leads to the server that one is subscribed at: an old primary stays silent about what the new one
+    /// is told.
+    pub fn must_still_lead_to(&self, target: &Target) -> Result<(), StoreError> {
+        match self.route.still_leads_to(target, clock::deadline(self.connect_timeout)) {
+            true => Ok(()),
+            false => Err(StoreError::new(StoreErrorKind::Unreachable, "another Redis has become the primary")),
+        }
     }
 
     /// Has `go` make an exchange about a key where the route leads, and again where it leads then, until the deadline at most.

@@ -20,11 +20,9 @@ pub trait Connections: Send + Sync {
     fn has_feed(&self) -> bool;
     /// Subscribes to what is wished by and by; a topic has this channel.
     fn feed(&self, channel: Box<dyn Fn(&Topic) -> String + Send>) -> Result<Box<dyn Feed>, StoreError>;
-    /// Returns whether a script sees who is subscribed: it does where all talk to one server, and not in a Redis Cluster, whose
-    /// nodes each know their own subscribers alone.
-    fn scripts_see_subscribers(&self) -> bool;
-    /// Returns whether the keys of different groups may be on different servers.
-    fn are_spread(&self) -> bool;
+    /// Returns whether all talk to one server, whose scripts see who is subscribed and may touch the keys of any group. The nodes of a
+    /// Redis Cluster each know their own subscribers alone, and have some of the groups.
+    fn is_one_server(&self) -> bool;
     fn database(&self) -> Result<i64, StoreError>;
     fn place(&self) -> String;
     fn timeout(&self) -> Duration;

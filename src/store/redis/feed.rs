@@ -8,7 +8,7 @@ use super::target::Target;
 use super::waker::Waker;
 use crate::clock;
 use crate::locks::Mutex;
-use crate::store::{Feed, Heard, StoreError, StoreErrorKind, Topic, Tuner};
+use crate::store::{Feed, Heard, StoreError, Topic, Tuner};
 use redis::{Msg, RedisResult, Value, cmd};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 /// How many channels one command names, and how many answers may be outstanding when the next one is sent: what a server has not
 /// sent yet counts against the limit that it has for a subscriber, beyond the first 16 kB.
 const AT_ONCE: usize = 100;
-/// How long after a renewal that failed the next one is tried.
-const RENEW_AGAIN: Duration = Duration::from_secs(1);
 /// How long a read takes at most of what is known to be there; on systems that cannot wait for two things, how long it looks.
 const A_MOMENT: Duration = if cfg!(unix) { Duration::from_millis(1) } else { Duration::from_millis(20) };
 
@@ -180,7 +178,7 @@ impl RedisFeed {
             }
             Err(error) => {
                 log::debug!(target: "token_manager::redis", "a subscription could not be renewed: {}", failure(error));
-                self.stream.renew_at = Some(clock::deadline(RENEW_AGAIN));
+                self.stream.renew_later();
             }
         }
     }
@@ -215,15 +213,6 @@ impl RedisFeed {
         }
         Ok((target, stream, heard))
     }
-
-    /// An old primary stays silent about what the new one is told.
-    fn must_still_count(&self) -> Result<(), StoreError> {
-        let Connector { route, connect_timeout, .. } = &*self.connector;
-        match route.still_leads_to(&self.target, clock::deadline(*connect_timeout)) {
-            true => Ok(()),
-            false => Err(StoreError::new(StoreErrorKind::Unreachable, "another Redis has become the primary")),
-        }
-    }
 }
 
 fn changed(followed: &HashMap<String, Topic>, message: &Msg) -> Option<Heard> {
@@ -249,7 +238,7 @@ impl Feed for RedisFeed {
             if self.receive(Instant::now()).map_err(failure)? {
                 continue;
             }
-            self.must_still_count()?;
+            self.connector.must_still_lead_to(&self.target)?;
             let confirmed = self.connector.route.confirmed_for().map(clock::deadline);
             let until = confirmed.map_or(deadline, |confirmed| confirmed.min(deadline));
             let is_readable = self.tuner.waker.wait(&self.stream, until).map_err(|error| failure(error.into()))?;

@@ -110,12 +110,8 @@ impl Connections for Lent {
         Err(silent())
     }
 
-    fn scripts_see_subscribers(&self) -> bool {
-        false // there is nobody to subscribe
-    }
-
-    fn are_spread(&self) -> bool {
-        true // its connections may be to a cluster
+    fn is_one_server(&self) -> bool {
+        false // its connections may be to a cluster
     }
 
     fn database(&self) -> Result<i64, StoreError> {

@@ -63,12 +63,8 @@ impl Connections for Own {
         Ok(Box::new(RedisFeed::open(self.connector.clone(), channel).map_err(failure)?))
     }
 
-    fn scripts_see_subscribers(&self) -> bool {
+    fn is_one_server(&self) -> bool {
         !matches!(self.connector.route, Route::Cluster(_))
-    }
-
-    fn are_spread(&self) -> bool {
-        matches!(self.connector.route, Route::Cluster(_))
     }
 
     fn database(&self) -> Result<i64, StoreError> {

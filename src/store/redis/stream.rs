@@ -4,7 +4,10 @@ use super::socket::{Limited, Socket};
 use crate::clock;
 use redis::{Parser, RedisResult, Value};
 use std::io::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long after a replacement that failed the next one is tried.
+const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 /// A connected socket and what has come in part.
 pub struct Stream {
@@ -23,6 +26,11 @@ impl Stream {
     /// Returns whether it has come to its greatest age.
     pub fn is_old(&self) -> bool {
         self.renew_at.is_some_and(|renew_at| clock::left(renew_at).is_zero())
+    }
+
+    /// Has it serve on for a while: there is none to replace it by yet.
+    pub fn renew_later(&mut self) {
+        self.renew_at = Some(clock::deadline(RENEW_AGAIN));
     }
 
     #[cfg(unix)]

@@ -6,14 +6,11 @@ use super::stream::Stream;
 use super::target::Target;
 use crate::clock;
 use crate::error::FailureClass;
-use crate::store::{Change, StoreError, StoreErrorKind, Subscription};
+use crate::store::{Change, StoreError, Subscription};
 use redis::{Cmd, Msg, RedisResult, cmd};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// How long after a renewal that failed the next one is tried.
-const RENEW_AGAIN: Duration = Duration::from_secs(1);
 
 pub struct RedisSubscription {
     connector: Arc<Connector>,
@@ -45,7 +42,7 @@ impl RedisSubscription {
             }
             Err(error) => {
                 log::debug!(target: "token_manager::redis", "a subscription could not be renewed: {}", failure(error));
-                self.stream.renew_at = Some(clock::deadline(RENEW_AGAIN));
+                self.stream.renew_later();
             }
         }
     }
@@ -56,15 +53,6 @@ impl RedisSubscription {
         self.stream.send(&command.get_packed_command(), deadline)?;
         while !self.receive_one(deadline)? {}
         Ok(())
-    }
-
-    /// An old primary stays silent about what the new one is told.
-    fn must_still_count(&self) -> Result<(), StoreError> {
-        let Connector { route, connect_timeout, .. } = &*self.connector;
-        if route.still_leads_to(&self.target, clock::deadline(*connect_timeout)) {
-            return Ok(());
-        }
-        Err(StoreError::new(StoreErrorKind::Unreachable, "another Redis has become the primary"))
     }
 
     /// Takes in what Redis says next; returns whether it was an answer, and no message.
@@ -85,7 +73,7 @@ impl Subscription for RedisSubscription {
         }
         let deadline = clock::deadline(at_most.max(Duration::from_millis(1)));
         while self.received.is_empty() {
-            self.must_still_count()?;
+            self.connector.must_still_lead_to(&self.target)?;
             let confirmed = self.connector.route.confirmed_for().map(clock::deadline);
             match self.receive_one(confirmed.map_or(deadline, |confirmed| confirmed.min(deadline))) {
                 Err(error) if error.is_timeout() && clock::left(deadline).is_zero() => break,
@@ -97,7 +85,7 @@ impl Subscription for RedisSubscription {
     }
 
     fn check(&mut self) -> Result<(), StoreError> {
-        self.must_still_count()?;
+        self.connector.must_still_lead_to(&self.target)?;
         match self.ask(&cmd("PING")) {
             // Whoever refuses a PING is there.
             Err(error) if error.code().is_none() => Err(failure(error)),
