@@ -1,10 +1,13 @@
 //! What of the program's a manager may call, and the news that nothing calls it any more.
 
+use crate::call::call_or;
+use crate::handle;
+use crate::outcome::Code;
 use crate::source::Callback;
 use std::any::Any;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{mem, process};
 use token_manager::{Attempt, FetchError, Fetched, TokenSource};
 
@@ -58,8 +61,18 @@ impl Gone {
         Gone { gone: Arc::new(Mutex::new(gone)), callees, pid: process::id() }
     }
 
-    /// Drops a holder; the last of them waits until nothing can call the program any more. False if that took longer than this.
-    pub fn wait(self, holder: impl Sized, within: Duration) -> bool {
+    /// Lets a holder fall quiet and drops it; the last of them waits until nothing can call the program any more. False if that took
+    /// longer than this.
+    pub fn end<T>(self, holder: T, within: Duration, quiesce: impl FnOnce(&T, Duration) -> bool) -> bool {
+        let started = Instant::now();
+        let quiet = quiesce(&holder, within);
+        // A flight has landed before its thread lets go of the callback.
+        let left = if quiet { within.saturating_sub(started.elapsed()) } else { Duration::ZERO };
+        self.wait(holder, left) && quiet
+    }
+
+    /// Drops a holder; the last of them waits.
+    fn wait(self, holder: impl Sized, within: Duration) -> bool {
         if self.pid != process::id() {
             // What the parent's threads may call is never destroyed here: the threads, which hold it, do not exist in the child.
             mem::forget((self.callees.and_then(|callees| callees.upgrade()), self.gone));
@@ -72,4 +85,20 @@ impl Gone {
             gone.recv_timeout(within) == Err(RecvTimeoutError::Disconnected)
         })
     }
+}
+
+/// Takes a handle back and ends what it leads to; the code says whether that took longer than this.
+///
+/// # Safety
+/// `handle` is NULL or was given as this type and is not used again.
+pub unsafe fn free<T>(handle: *mut T, function: &str, wait_ms: u64, end: impl FnOnce(T, Duration) -> bool) -> i32 {
+    // SAFETY: by the caller's promise.
+    let held = || unsafe { handle::take(handle, function) };
+    call_or(Code::Panic as i32, || match held() {
+        None => Code::Ok as i32,
+        Some(held) => match end(held, Duration::from_millis(wait_ms)) {
+            true => Code::Ok as i32,
+            false => Code::Busy as i32,
+        },
+    })
 }

@@ -1,14 +1,14 @@
 //! The manager: get, invalidate, keep fresh, look, free.
 
 use crate::call::{call, call_or, required, write};
-use crate::callee::Gone;
+use crate::callee::{self, Gone};
 use crate::handle;
 use crate::options::TkmOptions;
-use crate::outcome::{Code, TkmError};
+use crate::outcome::TkmError;
 use crate::token::{self, TkmToken};
 use std::ffi::{CString, c_char};
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use token_manager::{Builder, Error, FreshGuard, Token, TokenManager};
 
 pub struct TkmManager {
@@ -25,11 +25,10 @@ impl TkmManager {
     /// Drops the manager and waits until nothing can call the program any more; false if that took longer than this.
     fn end(self, within: Duration) -> bool {
         let TkmManager { manager, gone } = self;
-        let started = Instant::now();
-        let quiet = manager.quiesce(within);
-        // A flight has landed before its thread lets go of the callback.
-        let left = if quiet { within.saturating_sub(started.elapsed()) } else { Duration::ZERO };
-        gone.is_none_or(|gone| gone.wait(manager, left)) && quiet
+        match gone {
+            Some(gone) => gone.end(manager, within, TokenManager::quiesce),
+            None => manager.quiesce(within),
+        }
     }
 }
 
@@ -63,14 +62,7 @@ pub unsafe extern "C" fn tkm_manager_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_manager_free(manager: *mut TkmManager, wait_ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    let manager = || unsafe { handle::take(manager, "tkm_manager_free") };
-    call_or(Code::Panic as i32, || match manager() {
-        None => Code::Ok as i32,
-        Some(manager) => match manager.end(Duration::from_millis(wait_ms)) {
-            true => Code::Ok as i32,
-            false => Code::Busy as i32,
-        },
-    })
+    unsafe { callee::free(manager, "tkm_manager_free", wait_ms, TkmManager::end) }
 }
 
 /// # Safety

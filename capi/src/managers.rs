@@ -1,7 +1,7 @@
 //! The tokens of many keys: get, invalidate, keep fresh, a manager of one, free.
 
 use crate::call::{call, call_or, required, text, write};
-use crate::callee::{Gone, Source};
+use crate::callee::{self, Gone, Source};
 use crate::handle;
 use crate::manager::{TkmFresh, TkmManager};
 use crate::options::{Each, Keyed, TkmOptions};
@@ -13,7 +13,7 @@ use std::ptr;
 use std::slice;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use token_manager::{Attempt, Builder, Error, KeyedBuilder, Token, TokenManagers};
 
 pub struct TkmManagers {
@@ -69,10 +69,7 @@ impl TkmManagers {
     /// longer than this.
     fn end(self, within: Duration) -> bool {
         let TkmManagers { managers, gone } = self;
-        let started = Instant::now();
-        let quiet = managers.quiesce(within);
-        let left = if quiet { within.saturating_sub(started.elapsed()) } else { Duration::ZERO };
-        gone.wait(managers, left) && quiet
+        gone.end(managers, within, TokenManagers::quiesce)
     }
 }
 
@@ -110,14 +107,7 @@ pub unsafe extern "C" fn tkm_managers_new(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tkm_managers_free(managers: *mut TkmManagers, wait_ms: u64) -> i32 {
     // SAFETY: by the caller's promise.
-    let managers = || unsafe { handle::take(managers, "tkm_managers_free") };
-    call_or(Code::Panic as i32, || match managers() {
-        None => Code::Ok as i32,
-        Some(managers) => match managers.end(Duration::from_millis(wait_ms)) {
-            true => Code::Ok as i32,
-            false => Code::Busy as i32,
-        },
-    })
+    unsafe { callee::free(managers, "tkm_managers_free", wait_ms, TkmManagers::end) }
 }
 
 /// # Safety
