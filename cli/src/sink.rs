@@ -4,14 +4,13 @@ use crate::failure::Failure;
 use crate::held::Held;
 use crate::output;
 use crate::temporary;
-use nix::unistd::{Group, User};
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
-use token_manager_config::File;
+use token_manager_config::{File, group_id, user_id};
 
 /// What the names of temporary files have in them.
 const TEMPORARY: &str = ".tkm-";
@@ -32,20 +31,8 @@ impl Sink {
         let File { path, output, template, mode, owner, group, hook, .. } = file.clone();
         let unknown =
             |kind: &str, name: &str| Failure::new(crate::failure::CONFIG, format!("there is no {kind} {name:?}"));
-        let user = |name: &String| match name.parse() {
-            Ok(number) => Ok(number),
-            Err(_) => match User::from_name(name) {
-                Ok(Some(user)) => Ok(user.uid.as_raw()),
-                _ => Err(unknown("user", name)),
-            },
-        };
-        let of_group = |name: &String| match name.parse() {
-            Ok(number) => Ok(number),
-            Err(_) => match Group::from_name(name) {
-                Ok(Some(group)) => Ok(group.gid.as_raw()),
-                _ => Err(unknown("group", name)),
-            },
-        };
+        let user = |name: &String| user_id(name).ok_or_else(|| unknown("user", name));
+        let of_group = |name: &String| group_id(name).ok_or_else(|| unknown("group", name));
         let mode = mode.and_then(|mode| u32::from_str_radix(&mode, 8).ok()).unwrap_or(0o600);
         Ok(Sink {
             path,
@@ -114,7 +101,7 @@ impl Sink {
     }
 
     fn folder(&self) -> &Path {
-        self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        temporary::folder_of(&self.path)
     }
 
     fn base(&self) -> String {

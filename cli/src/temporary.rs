@@ -9,6 +9,11 @@ use std::{env, io, process};
 /// How old something temporary is that nobody can be using any more.
 const ABANDONED: Duration = Duration::from_secs(60);
 
+/// Returns the folder that a file is in.
+pub fn folder_of(file: &Path) -> &Path {
+    file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Returns what has a name that begins so and ends with two numbers, as temporaries do, and is too old to be in use.
 pub fn abandoned(folder: &Path, base: &str) -> Vec<PathBuf> {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

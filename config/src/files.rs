@@ -25,31 +25,34 @@ pub fn check(file: &File, place: &Place<'_>) -> Vec<ConfigError> {
     if file.mode.as_ref().is_some_and(|mode| !octal(mode)) {
         refuse("mode", "is no octal number such as \"0600\"".into());
     }
-    if let Some(owner) = file.owner.as_ref().filter(|owner| !is_user(owner)) {
+    if let Some(owner) = file.owner.as_ref().filter(|owner| user_id(owner).is_none()) {
         refuse("owner", format!("this host has no user {owner:?}; write the name of one that it has, or a number"));
     }
-    if let Some(group) = file.group.as_ref().filter(|group| !is_group(group)) {
+    if let Some(group) = file.group.as_ref().filter(|group| group_id(group).is_none()) {
         refuse("group", format!("this host has no group {group:?}; write the name of one that it has, or a number"));
     }
     wrong
 }
 
+/// Returns the number of a user: the name's own, or that which this host has for it.
 #[cfg(unix)]
-fn is_user(name: &str) -> bool {
-    name.parse::<u32>().is_ok() || nix::unistd::User::from_name(name).is_ok_and(|user| user.is_some())
+pub fn user_id(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| Some(nix::unistd::User::from_name(name).ok()??.uid.as_raw()))
 }
 
+/// Returns the number of a group, as [`user_id`].
 #[cfg(unix)]
-fn is_group(name: &str) -> bool {
-    name.parse::<u32>().is_ok() || nix::unistd::Group::from_name(name).is_ok_and(|group| group.is_some())
+pub fn group_id(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| Some(nix::unistd::Group::from_name(name).ok()??.gid.as_raw()))
+}
+
+/// Where no file has an owner to be set, any name will do.
+#[cfg(not(unix))]
+fn user_id(_: &str) -> Option<u32> {
+    Some(0)
 }
 
 #[cfg(not(unix))]
-fn is_user(_: &str) -> bool {
-    true
-}
-
-#[cfg(not(unix))]
-fn is_group(_: &str) -> bool {
-    true
+fn group_id(_: &str) -> Option<u32> {
+    Some(0)
 }

@@ -50,6 +50,8 @@ mod value;
 pub use audit::fingerprint;
 pub use error::ConfigError;
 pub use files::FILE_OUTPUTS;
+#[cfg(unix)]
+pub use files::{group_id, user_id};
 pub use settings::{Agent, File};
 
 use audit::Audited;

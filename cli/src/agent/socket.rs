@@ -179,7 +179,7 @@ fn bind(path: &Path) -> Result<(UnixListener, u64), Failure> {
 }
 
 fn hidden(path: &Path) -> io::Result<(UnixListener, u64)> {
-    let parent = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = temporary::folder_of(path);
     for left in temporary::abandoned(parent, FOLDER) {
         drop(Folder(left));
     }
